@@ -1,0 +1,185 @@
+"""One loop for every recipe: hypotheses, stages, the best of each person, and what is known of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fitting.initialize import Hypotheses, hypotheses
+from fitting.levenberg_marquardt import STATUSES, Options, Solution, Status, minimize
+from fitting.objective import Objective, State
+from fitting.problem import FitProblem
+from fitting.quality import quality
+from fitting.recipes import Recipe
+from fitting.uncertainty import keypoint_sd
+from models.body import Body
+from models.cameras import Camera
+from models.keypoints import KeypointSchema
+from priors.base import PosePrior
+
+PEOPLE_AT_ONCE = 64  # with their hypotheses they fill about 100 MB
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """Bodies of B people in the camera's frame (x right, y down, z forward; metres).
+
+    Attributes:
+        rotations: (B, 24, 3, 3) local, the root's first. betas: (B, S). transl: (B, 3).
+        joints3d: (B, 24, 3). keypoints3d: (B, K, 3). keypoints2d: (B, K, 2) pixels.
+        keypoint_sd: (B, K) metres, relative to the pelvis.
+        camera: as given. schema: what the keypoints are.
+        energy: name of a term -> (B,); they add up to what was minimised.
+        start_energy: (B,) the same sum at the start of the last stage.
+        reprojection_px: (B,) median error over the seen keypoints. size: (B,) pixels, the box.
+        quality: (B,) 0 to 1. status: a person's ending. iterations: (B,).
+        recipe, prior, body: what made it. seconds: for the whole batch.
+    """
+
+    rotations: Tensor
+    betas: Tensor
+    transl: Tensor
+    joints3d: Tensor
+    keypoints3d: Tensor
+    keypoints2d: Tensor
+    keypoint_sd: Tensor
+    camera: Camera
+    schema: KeypointSchema
+    energy: dict[str, Tensor]
+    start_energy: Tensor
+    reprojection_px: Tensor
+    size: Tensor
+    quality: Tensor
+    status: tuple[Status, ...]
+    iterations: Tensor
+    recipe: str
+    prior: str
+    body: str
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.betas)
+
+
+def fit_people(
+    problem: FitProblem,
+    body: Body,
+    prior: PosePrior,
+    recipe: Recipe,
+    *,
+    options: Options | None = None,
+    people_at_once: int = PEOPLE_AT_ONCE,
+    progress: Callable[[int], object] | None = None,
+) -> FitResult:
+    """Fit everyone; each person's result is the same alone and in any company.
+
+    Args:
+        problem: of B people, in the number type and on the device to compute in.
+        body, prior: in the same. recipe: the stages.
+        people_at_once: bounds the memory. progress: called with the number of people just done.
+
+    Returns:
+        The people in their order. A person whose values are not finite has status INVALID.
+    """
+    began = time.perf_counter()
+    if not len(problem):
+        raise ValueError("fit_people needs at least one person")
+    parts = []
+    for start in range(0, len(problem), people_at_once):
+        rows = torch.arange(start, min(start + people_at_once, len(problem)))
+        rows = rows.to(problem.keypoints.device)
+        parts.append(_fit_chunk(problem.rows(rows), body, prior.rows(rows), recipe, options))
+        if progress is not None:
+            progress(len(rows))
+    joined = parts[0] if len(parts) == 1 else _join(parts)
+    return replace(joined, camera=problem.camera, seconds=time.perf_counter() - began)
+
+
+def _fit_chunk(
+    problem: FitProblem, body: Body, prior: PosePrior, recipe: Recipe, options: Options | None
+) -> FitResult:
+    start: Hypotheses = hypotheses(problem, body, prior, prior.modes())
+    person, state = start.person, start.state
+    spent = torch.zeros(len(person), dtype=torch.long, device=person.device)
+    for stage in recipe.stages:
+        everyone = Objective(problem, body, prior, stage)
+        objective = everyone.rows(person)
+        began = objective.evaluate(state).energy
+        solution = minimize(objective, state, stage.iterations, options)
+        spent = spent + solution.iterations
+        kept = _best_of_each(solution.evaluation.energy, person, len(problem), stage.keep)
+        person, spent, began = person[kept], spent[kept], began[kept]
+        state = solution.state.rows(kept)
+        solution = Solution(
+            state, solution.evaluation.rows(kept), solution.status[kept], solution.iterations[kept]
+        )
+    return _describe(Objective(problem, body, prior, stage), state, solution, spent, began, recipe)
+
+
+def _best_of_each(energy: Tensor, person: Tensor, people: int, keep: int) -> Tensor:
+    """Rows of the `keep` lowest energies of every person, person by person, lowest first."""
+    each = len(person) // people
+    table = energy.nan_to_num(nan=torch.inf).unflatten(0, (people, each))
+    order = table.argsort(dim=-1, stable=True)[:, : min(keep, each)]
+    first = torch.arange(people, device=energy.device)[:, None] * each
+    return (first + order).flatten()
+
+
+def _describe(
+    objective: Objective,
+    state: State,
+    solution: Solution,
+    spent: Tensor,
+    began: Tensor,
+    recipe: Recipe,
+) -> FitResult:
+    problem, body = objective.problem, objective.body
+    pose = objective.prior.decode(state.latent)
+    points = body.keypoints(pose.betas, pose.rotations, problem.schema, state.transl)
+    pixels, in_front = problem.camera.project(points)
+    errors, _ = objective.errors(state)
+    available = body.keypoint_model(problem.schema).available
+    seen = (problem.confidence > 0) & available
+    median = torch.where(seen, errors, torch.nan).nanmedian(-1).values
+    return FitResult(
+        rotations=pose.rotations,
+        betas=pose.betas,
+        transl=state.transl,
+        joints3d=body.joints(pose.betas, pose.rotations, state.transl),
+        keypoints3d=points,
+        keypoints2d=torch.where(in_front[..., None], pixels, torch.nan),
+        keypoint_sd=keypoint_sd(objective, state, solution.evaluation),
+        camera=problem.camera,
+        schema=problem.schema,
+        energy=solution.evaluation.terms,
+        start_energy=began,
+        reprojection_px=median,
+        size=problem.size,
+        quality=quality(problem, errors, in_front),
+        status=tuple(STATUSES[int(c)] for c in solution.status),
+        iterations=spent,
+        recipe=recipe.name,
+        prior=objective.prior.name,
+        body=body.name,
+        seconds=0.0,
+    )
+
+
+def _join(parts: list[FitResult]) -> FitResult:
+    def cat(name: str) -> Tensor:
+        return torch.cat([getattr(p, name) for p in parts])
+
+    tensors = (
+        *("rotations", "betas", "transl", "joints3d", "keypoints3d", "keypoints2d"),
+        *("keypoint_sd", "start_energy", "reprojection_px", "size", "quality", "iterations"),
+    )
+    return replace(
+        parts[0],
+        **{name: cat(name) for name in tensors},
+        energy={n: torch.cat([p.energy[n] for p in parts]) for n in parts[0].energy},
+        status=tuple(s for p in parts for s in p.status),
+    )

@@ -1,0 +1,70 @@
+"""What a fit minimises and in which stages: data, not code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Reprojection:
+    """The data term: sum over keypoints of c * rho(r) / (2 sigma^2), r the error in box sides.
+
+    Attributes:
+        sigma: expected detector noise, in units of the person's box.
+        scale: Geman-McClure scale, in units of the person's box.
+    """
+
+    sigma: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One minimisation.
+
+    Attributes:
+        name: for the log. free: blocks that move ("all", or names of the prior's blocks and
+            "transl"). reprojection: the data term. weights: factor of each prior energy term by
+            name (1 where not named). iterations: at most. keep: how many of a person's start
+            hypotheses go on to the next stage.
+    """
+
+    name: str
+    free: tuple[str, ...]
+    reprojection: Reprojection
+    weights: Mapping[str, float] = field(default_factory=dict)
+    iterations: int = 30
+    keep: int = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named way to fit.
+
+    Attributes:
+        name: what results call it. prior: the default prior's name. stages: run in order.
+    """
+
+    name: str
+    prior: str
+    stages: tuple[Stage, ...]
+
+
+_FINE = Reprojection(sigma=0.010, scale=0.10)
+_WEIGHTS = {"pose": 1.0, "shape": 1.0, "limits": 1.0, "upright": 4.0}
+
+RECIPES: dict[str, Recipe] = {
+    r.name: r
+    for r in (
+        Recipe(
+            "gmm",
+            "gmm",
+            (
+                Stage("camera", ("root", "transl"), Reprojection(0.05, 0.5), _WEIGHTS, 10, 8),
+                Stage("coarse", ("all",), Reprojection(0.03, 0.3), _WEIGHTS, 12, 4),
+                Stage("fine", ("all",), _FINE, _WEIGHTS, 60, 1),
+            ),
+        ),
+    )
+}

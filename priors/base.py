@@ -1,0 +1,89 @@
+"""What the solver asks of a prior over bodies.
+
+A prior owns the latent vector that is optimised: it says what body a latent stands for, how a
+step moves it, and what it costs. For a normalizing flow the latent is z and the cost is half its
+squared norm; for the classical priors the latent holds the rotations themselves. The solver does
+not know the difference.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Pose(NamedTuple):
+    """A body without its place: rotations (B, 24, 3, 3), the root's first, and betas (B, S)."""
+
+    rotations: Tensor
+    betas: Tensor
+
+
+class PoseJacobian(NamedTuple):
+    """How a pose moves with a step of the latent.
+
+    Attributes:
+        rotations: (B, 72, T), left perturbations of the 24 local rotations by step, radians.
+        betas: (B, S, T).
+    """
+
+    rotations: Tensor
+    betas: Tensor
+
+
+class Term(NamedTuple):
+    """One energy term of a prior: 0.5 |residual|^2.
+
+    Attributes:
+        name: what recipes call it: "pose", "shape", "limits", ...
+        residual: (B, M). jacobian: (B, M, T), or None when it was not asked for.
+    """
+
+    name: str
+    residual: Tensor
+    jacobian: Tensor | None
+
+
+class PosePrior(Protocol):
+    """A prior over poses and shapes of B people.
+
+    Attributes:
+        name: what results call it.
+        step_blocks: named parts of a step ("root", "pose", "shape", "latent", ...), in order;
+            their lengths add up to the step size T.
+    """
+
+    name: str
+    step_blocks: dict[str, int]
+
+    def encode(self, pose: Pose) -> Tensor:
+        """The latent (B, N) of a body."""
+        ...
+
+    def decode(self, latent: Tensor) -> Pose:
+        """The body of a latent."""
+        ...
+
+    def decode_jacobian(self, latent: Tensor) -> tuple[Pose, PoseJacobian | None]:
+        """`decode` with its Jacobian.
+
+        None stands for the identity: a step is 72 rotation perturbations, then S betas.
+        """
+        ...
+
+    def move(self, latent: Tensor, step: Tensor) -> Tensor:
+        """The latent after a step (B, T)."""
+        ...
+
+    def terms(self, latent: Tensor, *, jacobian: bool) -> list[Term]:
+        """The energy terms, unweighted, with Jacobians by the step when asked."""
+        ...
+
+    def modes(self) -> Pose:
+        """The likeliest bodies, in the prior's own frame for the root: (M, ...)."""
+        ...
+
+    def rows(self, index: Tensor) -> PosePrior:
+        """The prior of some of the people (a prior that has seen nothing returns itself)."""
+        ...

@@ -1,0 +1,147 @@
+"""The classical priors: densities and limits on the axis-angle vectors of the body's joints.
+
+Here the latent is the body itself (24 rotation matrices and the betas), and the terms act on the
+69 axis-angle numbers of SMPL's 23 body joints, as in SMPLify. The root's orientation is free but
+for an optional weak preference for an upright body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from models.kinematics import NUM_BODY_JOINTS, NUM_JOINTS
+from models.rotations import (
+    axis_angle_jacobian,
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+    retract,
+    skew,
+)
+from priors.base import Pose, PoseJacobian, PosePrior, Term
+
+POSE_SIZE = NUM_BODY_JOINTS * 3  # axis-angle numbers of the body joints
+_ROTATION_NUMBERS = NUM_JOINTS * 9
+
+
+class Linear(NamedTuple):
+    """A residual (B, M) and its Jacobian by the 69 axis-angle numbers, (M, 69) or (B, M, 69)."""
+
+    residual: Tensor
+    jacobian: Tensor
+
+
+class PoseTerm(Protocol):
+    """A cost of the body joints' axis-angle vectors."""
+
+    name: str
+
+    def linearize(self, body_pose: Tensor) -> Linear:
+        """Residual and Jacobian at (B, 69) radians."""
+        ...
+
+    def modes(self) -> Tensor | None:
+        """The likeliest poses (M, 69), or None when the term prefers none."""
+        ...
+
+    def to(self, *, dtype: torch.dtype, device: torch.device | str) -> PoseTerm:
+        """The same in another number type or on another device."""
+        ...
+
+
+class RotationPrior(PosePrior):
+    """Pose terms on the axis-angle vectors, and N(0, 1) betas.
+
+    Args:
+        name: what results call it.
+        pose_terms: costs of the body pose.
+        num_betas: S.
+        up: (3,) the direction that is up in the frame of the root, for example (0, -1, 0) in an
+            OpenCV camera; adds the term "upright": |body's up - up|, from 0 to 2.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pose_terms: Sequence[PoseTerm],
+        *,
+        num_betas: int = 10,
+        up: Tensor | None = None,
+    ) -> None:
+        self.name = name
+        self.pose_terms = tuple(pose_terms)
+        self.num_betas = num_betas
+        self.up = up
+        self.step_blocks = {"root": 3, "pose": POSE_SIZE, "shape": num_betas}
+
+    def to(self, *, dtype: torch.dtype, device: torch.device | str) -> RotationPrior:
+        """The same prior in another number type or on another device."""
+        return RotationPrior(
+            self.name,
+            [t.to(dtype=dtype, device=device) for t in self.pose_terms],
+            num_betas=self.num_betas,
+            up=None if self.up is None else self.up.to(dtype=dtype, device=device),
+        )
+
+    def encode(self, pose: Pose) -> Tensor:
+        """Rotations and betas side by side: (B, 216 + S)."""
+        return torch.cat((pose.rotations.flatten(-3), pose.betas), -1)
+
+    def decode(self, latent: Tensor) -> Pose:
+        """The rotations and betas again."""
+        rotations = latent[..., :_ROTATION_NUMBERS].unflatten(-1, (NUM_JOINTS, 3, 3))
+        return Pose(rotations, latent[..., _ROTATION_NUMBERS:])
+
+    def decode_jacobian(self, latent: Tensor) -> tuple[Pose, PoseJacobian | None]:
+        """A step is the body's own motion: identity."""
+        return self.decode(latent), None
+
+    def move(self, latent: Tensor, step: Tensor) -> Tensor:
+        """Turn every joint by its three numbers, add the rest to the betas."""
+        pose = self.decode(latent)
+        turn = step[..., : NUM_JOINTS * 3].unflatten(-1, (NUM_JOINTS, 3))
+        return self.encode(
+            Pose(retract(pose.rotations, turn), pose.betas + step[..., NUM_JOINTS * 3 :])
+        )
+
+    def terms(self, latent: Tensor, *, jacobian: bool) -> list[Term]:
+        """The pose terms, "shape" (betas) and, with `up`, "upright"."""
+        pose = self.decode(latent)
+        axis_angle = matrix_to_axis_angle(pose.rotations[..., 1:, :, :])
+        batch, size = latent.shape[0], NUM_JOINTS * 3 + self.num_betas
+        by_step = axis_angle_jacobian(axis_angle) if jacobian else None  # (B, 23, 3, 3)
+        found = []
+        for term in self.pose_terms:
+            residual, slope = term.linearize(axis_angle.flatten(-2))
+            full = None
+            if by_step is not None:
+                slope = slope.expand(batch, -1, -1).unflatten(-1, (NUM_BODY_JOINTS, 3))
+                chained = (slope[..., None, :] @ by_step[:, None])[..., 0, :].flatten(-2)
+                full = torch.nn.functional.pad(chained, (3, self.num_betas))
+            found.append(Term(term.name, residual, full))
+        eye = torch.eye(size, dtype=latent.dtype, device=latent.device)
+        shape = eye[NUM_JOINTS * 3 :].expand(batch, -1, -1) if jacobian else None
+        found.append(Term("shape", pose.betas, shape))
+        if self.up is not None:
+            body_up = pose.rotations[:, 0, :, 1]
+            slope_up = torch.nn.functional.pad(-skew(body_up), (0, size - 3)) if jacobian else None
+            found.append(Term("upright", body_up - self.up, slope_up))
+        return found
+
+    def modes(self) -> Pose:
+        """The likeliest body poses with an unturned root and the mean shape."""
+        for term in self.pose_terms:
+            body_pose = term.modes()
+            if body_pose is not None:
+                axis_angle = torch.nn.functional.pad(body_pose, (3, 0)).unflatten(-1, (-1, 3))
+                rotations = axis_angle_to_matrix(axis_angle)
+                return Pose(rotations, rotations.new_zeros(len(rotations), self.num_betas))
+        eye = torch.eye(3).expand(1, NUM_JOINTS, 3, 3)
+        return Pose(eye, torch.zeros(1, self.num_betas))
+
+    def rows(self, index: Tensor) -> RotationPrior:
+        """Itself: it has seen nothing of the people."""
+        return self
