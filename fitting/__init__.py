@@ -1,1 +1,26 @@
-"""Floor 2: find the body that explains what was seen. Uses models and priors."""
+"""Floor 2: find the body that explains what was seen. Uses models and priors.
+
+The command line's verbs are functions here: `from fitting import fit`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fitting.doctor import doctor as doctor
+    from fitting.fit_image import fit as fit
+
+_VERBS = {"fit": "fitting.fit_image", "doctor": "fitting.doctor"}
+__all__ = ["doctor", "fit"]
+
+
+def __getattr__(name: str) -> Any:
+    """Verbs are imported when first used: the command line would start slowly otherwise."""
+    if name in _VERBS:
+        from importlib import import_module
+
+        verb = getattr(import_module(_VERBS[name]), name)
+        globals()[name] = verb
+        return verb
+    raise AttributeError(f"module 'fitting' has no attribute {name!r}")

@@ -1,10 +1,11 @@
-"""One loop for every recipe: hypotheses, stages, the best of each person, and what is known of it."""
+"""One loop for every recipe: hypotheses, stages, the best of each person, what is known of it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -177,9 +178,10 @@ def _join(parts: list[FitResult]) -> FitResult:
         *("rotations", "betas", "transl", "joints3d", "keypoints3d", "keypoints2d"),
         *("keypoint_sd", "start_energy", "reprojection_px", "size", "quality", "iterations"),
     )
+    joined: dict[str, Any] = {name: cat(name) for name in tensors}
     return replace(
         parts[0],
-        **{name: cat(name) for name in tensors},
+        **joined,
         energy={n: torch.cat([p.energy[n] for p in parts]) for n in parts[0].energy},
         status=tuple(s for p in parts for s in p.status),
     )

@@ -111,7 +111,8 @@ def place(problem: FitProblem, points: Tensor, trust: Tensor) -> Tensor:
     transl = torch.linalg.solve_ex(normal, vector[..., None])[0][..., 0]
     # an impossible depth: take the one of equal spreads, centred
     good = transl.isfinite().all(-1) & (transl[..., 2] > MIN_DEPTH)
-    aside = mean_seen[..., 0, :] * (guess[..., None] + mean_body[..., 0, 2:]) - mean_body[..., 0, :2]
+    mean_seen, mean_body = mean_seen[..., 0, :], mean_body[..., 0, :]
+    aside = mean_seen * (guess[..., None] + mean_body[..., 2:]) - mean_body[..., :2]
     fallback = torch.cat((aside, guess[..., None]), -1)
     return torch.where(good[..., None], transl, fallback)
 

@@ -30,7 +30,7 @@ class State(NamedTuple):
         return State(self.latent[index], self.transl[index])
 
     def where(self, mask: Tensor, other: State) -> State:
-        """This state where the mask (B,) says so, the other elsewhere."""
+        """The state where the mask (B,) says so, the other elsewhere."""
         return State(
             torch.where(mask[:, None], self.latent, other.latent),
             torch.where(mask[:, None], self.transl, other.transl),
@@ -51,7 +51,7 @@ class Evaluation(NamedTuple):
     hessian: Tensor
 
     def where(self, mask: Tensor, other: Evaluation) -> Evaluation:
-        """This evaluation where the mask (B,) says so, the other elsewhere."""
+        """The evaluation where the mask (B,) says so, the other elsewhere."""
         return Evaluation(
             torch.where(mask, self.energy, other.energy),
             {n: torch.where(mask, v, other.terms[n]) for n, v in self.terms.items()},
@@ -90,7 +90,8 @@ class Objective:
 
     def free_columns(self, device: torch.device | str = "cpu") -> Tensor:
         """Places of a step that this stage moves."""
-        free, start = [], 0
+        free: list[int] = []
+        start = 0
         for name, size in self.block_sizes.items():
             if "all" in self.stage.free or name in self.stage.free:
                 free += range(start, start + size)
@@ -99,9 +100,7 @@ class Objective:
 
     def rows(self, index: Tensor) -> Objective:
         """The objective of some of the people, repeats allowed."""
-        return Objective(
-            self.problem.rows(index), self.body, self.prior.rows(index), self.stage
-        )
+        return Objective(self.problem.rows(index), self.body, self.prior.rows(index), self.stage)
 
     def move(self, state: State, step: Tensor) -> State:
         """The state after a step (B, P)."""
@@ -131,9 +130,7 @@ class Objective:
             by_latent = by_latent @ by_step[:, None]
         depth = state.transl[:, 2]
         eye = torch.eye(3, dtype=depth.dtype, device=depth.device)
-        by_transl = torch.cat(
-            (depth[:, None, None] * eye[:, :2], state.transl[..., None]), -1
-        )
+        by_transl = torch.cat((depth[:, None, None] * eye[:, :2], state.transl[..., None]), -1)
         pixels, in_front, to_pixels = problem.camera.project_with_jacobian(
             moved.points + state.transl[:, None]
         )

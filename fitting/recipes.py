@@ -51,8 +51,8 @@ class Recipe:
     stages: tuple[Stage, ...]
 
 
-_FINE = Reprojection(sigma=0.010, scale=0.10)
-_WEIGHTS = {"pose": 1.0, "shape": 1.0, "limits": 1.0, "upright": 4.0}
+_FINE = Reprojection(sigma=0.015, scale=0.10)
+_WEIGHTS = {"pose": 1.0, "shape": 1.0, "limits": 1.0, "upright": 16.0}
 
 RECIPES: dict[str, Recipe] = {
     r.name: r

@@ -47,7 +47,5 @@ def keypoint_sd(objective: Objective, state: State, evaluation: Evaluation) -> T
     if pose_jacobian is not None:
         by_step = by_step @ torch.cat((pose_jacobian.rotations, pose_jacobian.betas), -2)[:, None]
     size = by_step.shape[-1]
-    variance = torch.einsum(
-        "bkai,bij,bkaj->bk", by_step, covariance[:, :size, :size], by_step
-    )
+    variance = torch.einsum("bkai,bij,bkaj->bk", by_step, covariance[:, :size, :size], by_step)
     return torch.where(model.available, variance.clamp(min=0).sqrt(), torch.inf)

@@ -46,9 +46,7 @@ class Surface:
         shaped = self.template + torch.einsum("...s,ncs->...nc", betas, self.shape_directions)
         if self.pose_directions is None:
             return shaped
-        offsets = torch.einsum(
-            "...p,ncp->...nc", pose_feature(rotations), self.pose_directions
-        )
+        offsets = torch.einsum("...p,ncp->...nc", pose_feature(rotations), self.pose_directions)
         return shaped + offsets
 
 

@@ -109,7 +109,7 @@ def read_body_file(
     def numbers(key: str, shape: tuple[int | None, ...]) -> np.ndarray:
         try:
             array = np.array(values[key], dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(
                 f"{path}: {key} holds something else than numbers; {_ADVICE}"
             ) from None
@@ -143,17 +143,15 @@ def read_body_file(
         raise InputError(f"{path}: kintree_table is not the tree of SMPL's joints; {_ADVICE}")
     template = numbers("v_template", (None, 3))
     count = len(template)
-    if np.ndim(values["shapedirs"]) == 3:  # cut before 300 of them are copied
-        available = np.shape(values["shapedirs"])[2]
-        if not 1 <= num_betas <= available:
-            raise InputError(
-                f"{path} has {available} betas; ask for 1 to {available} of them, not {num_betas}"
-            )
-        values["shapedirs"] = values["shapedirs"][..., :num_betas]
     weights = numbers("weights", (count, NUM_JOINTS))
     if np.abs(weights.sum(1) - 1).max(initial=0) > _SUM_TOLERANCE or weights.min(initial=0) < -0.1:
         raise InputError(f"{path}: the rows of weights do not sum to 1; {_ADVICE}")
     regressor = numbers("J_regressor", (NUM_JOINTS, count))
+    shapes = numbers("shapedirs", (count, 3, None))
+    if not 1 <= num_betas <= shapes.shape[2]:
+        raise InputError(
+            f"{path} has {shapes.shape[2]} betas; give a number from 1 to that, not {num_betas}"
+        )
     pose = None
     if values.get("posedirs") is not None and np.any(values["posedirs"]):
         pose = torch.from_numpy(numbers("posedirs", (count, 3, 9 * NUM_BODY_JOINTS)))
@@ -174,7 +172,7 @@ def read_body_file(
         _name_of(path) if name is None else name,
         template=torch.from_numpy(template),
         faces=torch.from_numpy(whole_numbers("f", (None, 3), count)),
-        shape_directions=torch.from_numpy(numbers("shapedirs", (count, 3, num_betas))),
+        shape_directions=torch.from_numpy(shapes[..., :num_betas].copy()),
         pose_directions=pose,
         joint_regressor=torch.from_numpy(regressor),
         skinning=torch.from_numpy(weights),

@@ -1,7 +1,7 @@
 """Pinhole cameras with OpenCV's lens distortion, and what happens behind them.
 
-Frame: OpenCV's. x right, y down, z forward, x_cam = R x_world + t, metres; pixels with the origin at
-the top left corner of the picture.
+Frame: OpenCV's. x right, y down, z forward, x_cam = R x_world + t, metres; pixels with the origin
+at the top left corner of the picture.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Camera:
             return tensor if tensor is None or tensor.ndim == own_axes else tensor[index]
 
         focal, center = pick(self.focal, 1), pick(self.center, 1)
-        assert focal is not None and center is not None
+        assert focal is not None
+        assert center is not None
         return Camera(
             focal,
             center,
@@ -101,9 +102,10 @@ class Camera:
         inverse = 1 / torch.where(in_front, depth, MIN_DEPTH)
         xy = points[..., :2] * inverse[..., None]
         eye = torch.eye(2, dtype=points.dtype, device=points.device)
-        to_plane = torch.cat(
-            (eye.expand(*xy.shape, 2), -xy[..., None]), -1
-        ) * (inverse * in_front)[..., None, None]
+        to_plane = (
+            torch.cat((eye.expand(*xy.shape, 2), -xy[..., None]), -1)
+            * (inverse * in_front)[..., None, None]
+        )
         if self.distortion is not None:
             to_plane = distortion_jacobian(xy, self.distortion[..., None, :]) @ to_plane
             xy = distort(xy, self.distortion[..., None, :])

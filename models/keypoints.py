@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 from models.kinematics import JOINT_NAMES, PARENTS, mirrored_name
 
@@ -184,7 +185,7 @@ class KeypointSchema:
 
 
 def _chain(*names: str) -> tuple[tuple[str, str], ...]:
-    return tuple(zip(names[:-1], names[1:], strict=True))
+    return tuple(pairwise(names))
 
 
 _LEGS = (*_chain("RHip", "RKnee", "RAnkle"), *_chain("LHip", "LKnee", "LAnkle"))
@@ -281,7 +282,7 @@ _LSP_NAMES = (
 LSP14 = KeypointSchema(
     "lsp14",
     _LSP_NAMES,
-    (("RHip", "LHip"), ("Neck", "HeadTop"), *_BOX_TRUNK[:4], *_ARMS, *_LEGS),
+    (("Neck", "HeadTop"), *_BOX_TRUNK[:4], *_ARMS, *_LEGS),
 )
 SMPL24 = KeypointSchema(
     "smpl24",

@@ -15,7 +15,7 @@ _SMALL_ANGLE_SQUARED = 1e-6  # below this the Taylor series is exact to float64 
 
 
 def skew(vector: Tensor) -> Tensor:
-    """The matrix that takes a cross product: skew(v) @ x = v x x. (..., 3) -> (..., 3, 3)."""
+    """Matrix S of a cross product, S @ x = v x x. (..., 3) -> (..., 3, 3)."""
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))

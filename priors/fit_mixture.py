@@ -63,9 +63,8 @@ def main() -> None:
     made_by = np.array(f"priors.fit_mixture --draws {args.draws} --seed {args.seed}")
     for name, count in ((f"gmm{args.components}", args.components), ("gaussian", 1)):
         arrays = fit_mixture(poses, count, args.seed)
-        np.savez_compressed(
-            args.out / f"{name}.npz", **arrays, credit=np.array(CREDIT), made_by=made_by
-        )
+        arrays |= {"credit": np.array(CREDIT), "made_by": made_by}
+        np.savez_compressed(args.out / f"{name}.npz", **arrays)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

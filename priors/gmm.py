@@ -28,9 +28,9 @@ class MaxMixturePose:
         self.means, self.covariances, self.weights = means, covariances, weights
         lower = torch.linalg.cholesky(covariances.double())
         eye = torch.eye(means.shape[1], dtype=torch.float64, device=means.device)
-        self._whiten = torch.linalg.solve_triangular(
-            lower, eye.expand_as(lower), upper=False
-        ).to(means.dtype)
+        self._whiten = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False).to(
+            means.dtype
+        )
         half_log_det = lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         constant = half_log_det - weights.double().log()
         self._log_norm = constant + 0.5 * means.shape[1] * math.log(2 * math.pi)

@@ -39,7 +39,7 @@ class Mocap:
     def balanced_weights(self) -> np.ndarray:
         """(T,) sampling weights, sum 1: half way (square root) from frames to equal actions."""
         labels = np.array(self.actions)[self.sequence]
-        kinds, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        _, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
         weight = np.sqrt(counts[place]) / counts[place]
         return weight / weight.sum()
 
@@ -109,7 +109,8 @@ def _actions(path: Path) -> dict[str, str]:
         if index.is_file():
             try:
                 records = json.loads(index.read_text())
-                records = records.get("sequences", records) if isinstance(records, dict) else records
+                if isinstance(records, dict):
+                    records = records["sequences"]
                 return {Path(r["file"]).stem: str(r["action"]) for r in records}
             except (ValueError, KeyError, TypeError, AttributeError):
                 return {}

@@ -1,0 +1,1 @@
+"""Measurements that the documentation quotes; each is rerun by one command."""

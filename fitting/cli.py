@@ -1,0 +1,157 @@
+"""The command `flowfit`. Each verb is also a function of the same name in `fitting`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from models.errors import InputError
+
+USER_ERROR = 2
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit status.
+
+    A user's mistake is one line on standard error and status 2; a traceback only with --debug.
+    """
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    try:
+        return int(args.run(args))
+    except InputError as error:
+        if args.debug:
+            raise
+        print(f"flowfit: {' '.join(str(error).split())}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("flowfit: stopped; what was finished is kept", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone: nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flowfit",
+        description="Find the 3D human body (SMPL) that explains a picture's 2D keypoints.",
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_fit(verbs, common)
+    doctor = verbs.add_parser(
+        "doctor", parents=[common], help="what this machine has, and how to get what is missing"
+    )
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_fit(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    fit = verbs.add_parser(
+        "fit",
+        parents=[common],
+        help="fit everyone in one picture",
+        description="Fit everyone in one picture. Writes for each person STEM_N.npz, .json and "
+        "meshes, and STEM_overlay.png and STEM_summary.json for the picture.",
+    )
+    fit.add_argument("image", nargs="?", help="the picture (left out with --image-size)")
+    fit.add_argument("keypoints", help="its keypoints, as OpenPose writes them (JSON)")
+    fit.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    fit.add_argument(
+        *("--image-size",),
+        nargs=2,
+        type=int,
+        metavar=("W", "H"),
+        help="pixels, in place of the picture",
+    )
+    fit.add_argument("--recipe", default=None, help="what is minimised (default: gmm)")
+    fit.add_argument("--prior", help="built-in prior or a mixture file (default: the recipe's)")
+    fit.add_argument(
+        "--body", help="SMPL file or folder, or open, open-low (default: $FLOWFIT_BODY, then open)"
+    )
+    fit.add_argument(
+        "--gender", choices=("neutral", "male", "female"), default="neutral", help="of --body DIR"
+    )
+    fit.add_argument("--schema", help="keypoint schema (default: by the number of keypoints)")
+    fit.add_argument("--focal", type=float, metavar="PX", help="default: EXIF's, else the diagonal")
+    fit.add_argument("--person", default="all", metavar="N", help="only this one, or all")
+    fit.add_argument("--device", default="cpu")
+    fit.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    fit.add_argument(
+        "--mesh",
+        nargs="+",
+        choices=("obj", "glb", "ply", "none"),
+        default=["obj", "glb"],
+        help="mesh files to write (default: obj glb)",
+    )
+    fit.add_argument("--no-overlay", action="store_true", help="draw no picture")
+    fit.add_argument("--renderer", choices=("auto", "pyrender", "raycast"), default="auto")
+    fit.set_defaults(run=_fit)
+
+
+def _fit(args: argparse.Namespace) -> int:
+    # the verbs' own imports (torch, trimesh, ...) would make `flowfit --help` slow
+    import torch
+
+    from fitting.fit_image import DEFAULT_RECIPE, fit
+
+    done = fit(
+        args.image,
+        args.keypoints,
+        args.out,
+        image_size=None if args.image_size is None else tuple(args.image_size),
+        recipe=args.recipe or DEFAULT_RECIPE,
+        prior=args.prior,
+        body=args.body,
+        gender=args.gender,
+        schema=args.schema,
+        focal=args.focal,
+        person=_person(args.person),
+        device=args.device,
+        dtype=getattr(torch, args.dtype),
+        meshes=[m for m in args.mesh if m != "none"],
+        draw=not args.no_overlay,
+        renderer=args.renderer,
+        progress=sys.stderr.isatty(),
+    )
+    for line in done.warnings:
+        print(f"flowfit: warning: {line}", file=sys.stderr)
+    if done.result is None:
+        print(f"nobody in {args.keypoints}")
+    for person in done.report["people"]:
+        error = person["reprojection_px"]
+        place = ""
+        if error is not None:
+            share = 100 * person["reprojection_of_box"]
+            place = f", median error {error:.1f} px ({share:.1f} % of the box)"
+        print(
+            f"person {person['person']}: {person['status']}{place}, quality {person['quality']:.2f}"
+        )
+    report = done.report
+    print(f"focal length {report['focal_px']:.0f} px: {report['focal_source']}")
+    print(f"{len(done.files)} files in {args.out} ({report['seconds']:.1f} s)")
+    return 0
+
+
+def _person(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise InputError(f"--person {text!r}: give a number counted from 0, or all")
+    return int(text)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from fitting.doctor import doctor
+
+    print(doctor())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

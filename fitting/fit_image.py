@@ -1,0 +1,323 @@
+"""The main job: everyone in one picture, fitted, drawn and saved."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fitting import export, openpose, overlay, results
+from fitting.fit_people import PEOPLE_AT_ONCE, FitResult, fit_people
+from fitting.levenberg_marquardt import Status
+from fitting.openpose import Detections
+from fitting.pictures import Picture, read_picture
+from fitting.problem import FitProblem
+from fitting.quality import LOW_QUALITY
+from fitting.recipes import RECIPES
+from fitting.render import Shape
+from models.body import Body
+from models.body_files import find_body
+from models.cameras import Camera
+from models.errors import InputError
+from priors.load import load as load_prior
+
+DEFAULT_RECIPE = "gmm"
+MESH_FORMATS = ("obj", "glb", "ply")
+_FOCAL_RANGE = (0.1, 100.0)  # in picture diagonals; outside it somebody mixed up units
+_NAME_ENDINGS = ("_keypoints", "_openpose")
+
+
+@dataclass(frozen=True, eq=False)
+class PictureFit:
+    """What `fit` gives back.
+
+    Attributes:
+        result: everyone's bodies, or None when there was nobody.
+        detections: the people as read; `indices` gives each row's place in the file.
+        body: the body model that was fitted.
+        report: what `STEM_summary.json` holds.
+        warnings: lines for the user. files: what was written, in order.
+    """
+
+    result: FitResult | None
+    detections: Detections
+    body: Body
+    report: dict[str, Any]
+    warnings: tuple[str, ...]
+    files: tuple[Path, ...] = field(default=())
+
+
+def fit(
+    image: str | os.PathLike[str] | None,
+    keypoints: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    recipe: str = DEFAULT_RECIPE,
+    prior: str | None = None,
+    body: str | os.PathLike[str] | None = None,
+    gender: str = "neutral",
+    schema: str | None = None,
+    focal: float | None = None,
+    person: int | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    meshes: Sequence[str] = ("obj", "glb"),
+    draw: bool = True,
+    renderer: str = "auto",
+    progress: bool = False,
+) -> PictureFit:
+    """Fit everyone whose keypoints are in an OpenPose file.
+
+    Args:
+        image: the picture, or None with `image_size` (the overlay is then on a blank canvas).
+        keypoints: OpenPose JSON. out: folder for the files; None writes none.
+        image_size: width and height in pixels, in place of a picture.
+        recipe: name in `RECIPES`. prior: built-in name or file; None takes the recipe's.
+        body: built-in name, SMPL file or folder; None takes FLOWFIT_BODY, else the open body.
+        gender: which file of a folder of SMPL files. schema: keypoint schema; None tells by count.
+        focal: pixels; None takes EXIF's, else the picture's diagonal.
+        person: place in the file of the only one to fit. device, dtype: where and in what to
+            compute. meshes: formats to write. draw: write the overlay.
+        renderer: "auto", "pyrender" or "raycast". progress: show a bar.
+
+    Raises:
+        InputError: something given cannot be used; nothing has been written then.
+    """
+    began = time.perf_counter()
+    unknown = [m for m in meshes if m not in MESH_FORMATS]
+    if unknown:
+        raise InputError(f"mesh format {unknown[0]!r}: choose from {', '.join(MESH_FORMATS)}")
+    if recipe not in RECIPES:
+        raise InputError(f"recipe {recipe!r}: choose from {', '.join(RECIPES)}")
+    _check_device(device)
+    if out is not None:
+        results.check_writable(Path(out))
+    picture, size = _picture_and_size(image, image_size)
+    detections = openpose.read(keypoints, schema=schema, image_size=size)
+    detections = _only(detections, person)
+    focal_px, focal_source = _focal(focal, picture, size)
+    model = find_body(body, gender=gender)
+    stem = Path(image).stem if image is not None else _stem(Path(keypoints))
+    report: dict[str, Any] = {
+        "image": None if image is None else str(image),
+        "keypoints": str(keypoints),
+        "image_size": list(size),
+        "focal_px": focal_px,
+        "focal_source": focal_source,
+        "recipe": recipe,
+        "body": model.name,
+        "version": _version(),
+        "people": [],
+        "skipped": [{"index": i, "reason": r} for i, r in detections.skipped],
+        "notes": list(detections.notes),
+    }
+    warnings = [*(r for _, r in detections.skipped), *detections.notes]
+    fitted = None
+    model = model.to(dtype=dtype, device=device)
+    if len(detections):
+        up = torch.tensor([0.0, -1.0, 0.0])  # of the picture: an unknown camera is held level
+        chosen = load_prior(
+            prior or RECIPES[recipe].prior,
+            num_betas=model.num_betas,
+            up=up,
+            dtype=dtype,
+            device=device,
+        )
+        problem = FitProblem.build(
+            detections.schema,
+            torch.tensor(detections.keypoints, dtype=dtype, device=device),
+            torch.tensor(detections.confidence, dtype=dtype, device=device),
+            Camera.from_size(*size, focal_px).to(dtype=dtype, device=device),
+        )
+        fitted = _fit(problem, model, chosen, recipe, progress)
+        report["seconds_fit"] = fitted.seconds
+        warnings += _doubts(fitted, detections)
+    files: tuple[Path, ...] = ()
+    if out is not None:
+        files = _write(
+            Path(out), stem, fitted, detections, model, picture, size, report, meshes, began,
+            draw=draw, renderer=renderer,
+        )  # fmt: skip
+    return PictureFit(fitted, detections, model, report, tuple(warnings), files)
+
+
+def _fit(problem: FitProblem, body: Body, prior: Any, recipe: str, progress: bool) -> FitResult:
+    if not progress or len(problem) <= PEOPLE_AT_ONCE:
+        return fit_people(problem, body, prior, RECIPES[recipe])
+    from tqdm import tqdm
+
+    with tqdm(total=len(problem), unit="person", desc="fitting") as bar:
+        return fit_people(problem, body, prior, RECIPES[recipe], progress=bar.update)
+
+
+def _picture_and_size(
+    image: str | os.PathLike[str] | None, image_size: tuple[int, int] | None
+) -> tuple[Picture | None, tuple[int, int]]:
+    if image is None:
+        if image_size is None:
+            raise InputError("give the picture, or its size in pixels (--image-size W H)")
+        if min(image_size) < 1:
+            raise InputError(f"image size {image_size[0]} x {image_size[1]}: both must be positive")
+        return None, image_size
+    if image_size is not None:
+        raise InputError("give the picture or --image-size, not both")
+    picture = read_picture(image)
+    return picture, (picture.width, picture.height)
+
+
+def _focal(
+    given: float | None, picture: Picture | None, size: tuple[int, int]
+) -> tuple[float, str]:
+    diagonal = math.hypot(*size)
+    if given is not None:
+        low, high = _FOCAL_RANGE[0] * diagonal, _FOCAL_RANGE[1] * diagonal
+        if not low <= given <= high:
+            raise InputError(
+                f"focal length {given:g}: give pixels, for this picture between {low:.0f} and "
+                f"{high:.0f} (the default is its diagonal, {diagonal:.0f})"
+            )
+        return float(given), "given"
+    if picture is not None and picture.focal is not None:
+        return float(picture.focal), "exif"
+    return diagonal, "image diagonal (assumed)"
+
+
+def _check_device(device: str) -> None:
+    try:
+        kind = torch.device(device).type
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise InputError(f"device {device!r}: torch sees no CUDA device here; use cpu")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used: {reason}") from None
+
+
+def _only(detections: Detections, person: int | None) -> Detections:
+    """The detections without everybody else."""
+    if person is None:
+        return detections
+    if person in detections.indices:
+        row = detections.indices.index(person)
+        return Detections(
+            detections.schema,
+            detections.keypoints[row : row + 1],
+            detections.confidence[row : row + 1],
+            detections.person_ids[row : row + 1],
+            (person,),
+            (),
+            detections.notes,
+            detections.path,
+        )
+    for place, reason in detections.skipped:
+        if place == person:
+            raise InputError(f"{detections.path}: {reason}")
+    total = len(detections) + len(detections.skipped)
+    raise InputError(f"{detections.path}: no person {person}; there are {total}, counted from 0")
+
+
+def _doubts(fitted: FitResult, detections: Detections) -> list[str]:
+    found = []
+    for row, place in enumerate(detections.indices):
+        quality = float(fitted.quality[row])
+        if fitted.status[row] is Status.INVALID:
+            found.append(f"person {place}: {Status.INVALID.value}")
+        elif quality < LOW_QUALITY:
+            found.append(
+                f"person {place}: quality {quality:.2f} is low; much of this body is a guess "
+                "(few limbs seen, or keypoints that no body explains)"
+            )
+    return found
+
+
+def _write(
+    out: Path,
+    stem: str,
+    fitted: FitResult | None,
+    detections: Detections,
+    body: Body,
+    picture: Picture | None,
+    size: tuple[int, int],
+    report: dict[str, Any],
+    meshes: Sequence[str],
+    began: float,
+    *,
+    draw: bool,
+    renderer: str,
+) -> tuple[Path, ...]:
+    results.make_folder(out)
+    files: list[Path] = []
+    shapes: list[Shape] = []
+    shared = {k: report[k] for k in ("focal_px", "focal_source", "version")}
+    for row, place in enumerate(detections.indices if fitted is not None else ()):
+        assert fitted is not None
+        name = f"{stem}_{place}"
+        arrays = results.person_arrays(fitted, row, body, size)
+        vertices, faces = arrays["vertices"], arrays["faces"]
+        results.write_arrays(out / f"{name}.npz", arrays)
+        files.append(out / f"{name}.npz")
+        whole = bool(np.isfinite(vertices).all())
+        for ending in meshes if whole else ():
+            path = out / f"{name}.{ending}"
+            export.write_mesh(path, vertices, faces, overlay.FIT)
+            files.append(path)
+        if whole:
+            shapes.append(Shape(vertices, faces, overlay.FIT))
+        one = {
+            **results.person_report(fitted, row),
+            **shared,
+            "person": place,
+            "person_id": detections.person_ids[row],
+            "seconds": fitted.seconds / len(fitted),
+            "files": [p.name for p in files if p.stem == name],
+        }
+        results.write_json(out / f"{name}.json", one)
+        files.append(out / f"{name}.json")
+        report["people"].append({k: one[k] for k in _SUMMARY_KEYS})
+    if draw and len(detections):
+        canvas = overlay.blank(*size) if picture is None else picture.pixels
+        camera = (report["focal_px"],) * 2, (size[0] / 2, size[1] / 2)
+        drawn = overlay.fit_picture(
+            canvas,
+            shapes,
+            *camera,
+            detections.keypoints,
+            detections.confidence,
+            detections.schema.edge_indices,
+            engine=renderer,
+        )
+        overlay.write_png(out / f"{stem}_overlay.png", drawn)
+        files.append(out / f"{stem}_overlay.png")
+    report["seconds"] = time.perf_counter() - began
+    results.write_json(out / f"{stem}_summary.json", report)
+    files.append(out / f"{stem}_summary.json")
+    return tuple(files)
+
+
+_SUMMARY_KEYS = (
+    *("person", "person_id", "status", "quality", "reprojection_px", "reprojection_of_box"),
+    *("iterations", "files"),
+)
+
+
+def _stem(keypoints: Path) -> str:
+    stem = keypoints.stem
+    for ending in _NAME_ENDINGS:
+        stem = stem.removesuffix(ending)
+    return stem or keypoints.stem
+
+
+def _version() -> str:
+    try:
+        return metadata.version("flowfit")
+    except metadata.PackageNotFoundError:  # run from a checkout that was not installed
+        return "unknown"

@@ -1,0 +1,123 @@
+"""Priors by name or file."""
+
+from __future__ import annotations
+
+import zipfile
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.errors import InputError
+from models.safe_pickle import evaluate, load_records
+from priors.gaussian import GaussianPose
+from priors.gmm import MaxMixturePose
+from priors.joint_limits import HingeLimits
+from priors.rotation_prior import POSE_SIZE, PoseTerm, RotationPrior
+
+BUILT_IN = {
+    "gmm": "max-mixture of 8 Gaussians over body poses, with knee and elbow limits",
+    "gaussian": "one Gaussian over body poses, with knee and elbow limits",
+}
+_FILES = {"gmm": "gmm8.npz", "gaussian": "gaussian.npz"}
+
+
+def load(
+    name_or_path: str = "gmm",
+    *,
+    num_betas: int = 10,
+    up: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> RotationPrior:
+    """A built-in prior by name, or a mixture file (SMPLify's `gmm_08.pkl`, or an npz like it).
+
+    Args:
+        name_or_path: see `BUILT_IN`. num_betas: S of the body it is for.
+        up: (3,) the direction that is up for the root, for the term "upright"; None leaves it out.
+
+    Raises:
+        InputError: no such prior or file, or a file that is something else.
+    """
+    if name_or_path in BUILT_IN:
+        arrays = _read_built_in(_FILES[name_or_path])
+        name = name_or_path
+    else:
+        path = Path(name_or_path).expanduser()
+        if not path.is_file():
+            raise InputError(
+                f"no prior {name_or_path!r}: built in are {', '.join(BUILT_IN)}; "
+                "or give a mixture file such as gmm_08.pkl"
+            )
+        arrays = read_mixture(path)
+        name = path.stem
+    means, covariances, weights = (torch.from_numpy(a) for a in arrays)
+    density: PoseTerm
+    if len(means) == 1:
+        density = GaussianPose(means[0], covariances[0])
+    else:
+        density = MaxMixturePose(means, covariances, weights)
+    prior = RotationPrior(name, [density, HingeLimits()], num_betas=num_betas, up=up)
+    return prior.to(dtype=dtype, device=device)
+
+
+def _read_built_in(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    with resources.as_file(resources.files("priors") / "weights" / name) as path:
+        return read_mixture(path)
+
+
+def read_mixture(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means (M, 69), covariances (M, 69, 69) and weights (M,) of a mixture file, float64.
+
+    `.pkl` is SMPLify's layout (keys means, covars, weights), opened without running code.
+
+    Raises:
+        InputError: not such a file.
+    """
+    if path.suffix == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                found = {k: data[k] for k in data.files}
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    else:
+        found = _unpickle(path)
+    missing = [k for k in ("means", "covars", "weights") if k not in found]
+    if missing:
+        raise InputError(
+            f"{path} is not a pose mixture: it has no {', '.join(missing)} "
+            f"(it has {', '.join(map(str, list(found)[:8])) or 'no names'})"
+        )
+    try:
+        means = np.asarray(found["means"], dtype=np.float64)
+        covars = np.asarray(found["covars"], dtype=np.float64)
+        weights = np.asarray(found["weights"], dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise InputError(f"{path} is not a pose mixture: its arrays are not numbers") from None
+    count = len(weights)
+    if means.shape != (count, POSE_SIZE) or covars.shape != (count, POSE_SIZE, POSE_SIZE):
+        raise InputError(
+            f"{path}: means {means.shape} and covars {covars.shape} do not fit {count} weights of "
+            f"a mixture over {POSE_SIZE} body pose numbers"
+        )
+    if not all(np.isfinite(a).all() for a in (means, covars, weights)):
+        raise InputError(f"{path}: the mixture has NaN or infinite values")
+    if (np.linalg.eigvalsh(covars) <= 0).any() or (weights <= 0).any():
+        raise InputError(f"{path}: a covariance is not positive definite or a weight not positive")
+    return means, covars, weights / weights.sum()
+
+
+def _unpickle(path: Path) -> dict[str, object]:
+    try:
+        with open(path, "rb") as file:
+            loaded = load_records(file)
+        if not isinstance(loaded, dict):
+            raise InputError("holds no named arrays; give SMPLify's gmm_08.pkl")
+        return {str(key): evaluate(value) for key, value in loaded.items()}
+    except InputError as error:
+        raise InputError(f"{path} {error}") from None
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} cannot be read as a pickle ({reason})") from None
