@@ -51,7 +51,7 @@ class Recipe:
     stages: tuple[Stage, ...]
 
 
-_FINE = Reprojection(sigma=0.015, scale=0.10)
+_FINE = Reprojection(sigma=0.010, scale=0.10)
 _WEIGHTS = {"pose": 1.0, "shape": 1.0, "limits": 1.0, "upright": 16.0}
 
 RECIPES: dict[str, Recipe] = {

@@ -4,6 +4,8 @@
 
 writes `gmm8.npz` (8 full Gaussians, scikit-learn's EM) and `gaussian.npz`. Frames are drawn by
 `Mocap.balanced_weights`, so that the longest recordings do not rule, and each is also mirrored.
+The 69 pose numbers are followed by the direction of up in the pelvis' axes, as a camera that is
+not quite level sees it: which poses are likely depends on gravity.
 """
 
 from __future__ import annotations
@@ -24,24 +26,30 @@ CREDIT = (
 )
 # Joints that the recordings hold still (hands) would get no variance at all
 _LEAST_SD = np.deg2rad(3.0)
+CAMERA_TILT_DEGREES = (12.0, 4.0)  # standard deviations of a photographer's pitch and roll
 
 
-def body_poses(mocap: Mocap, count: int, seed: int) -> np.ndarray:
-    """Balanced draws, each followed by its mirror image: (2 count, 69) axis-angle, radians."""
+def training_rows(mocap: Mocap, count: int, seed: int) -> np.ndarray:
+    """Balanced draws, each followed by its mirror image: (2 count, 72), radians and a direction."""
     rng = np.random.default_rng(seed)
     drawn = rng.choice(len(mocap), size=count, p=mocap.balanced_weights())
     rotations = axis_angle_to_matrix(torch.from_numpy(mocap.poses[drawn]))
     both = torch.stack((rotations, mirror_rotations(rotations)), 1).flatten(0, 1)
-    return matrix_to_axis_angle(both[:, 1:]).flatten(1).numpy()
+    tilt = rng.normal(0, np.deg2rad(CAMERA_TILT_DEGREES), (len(both), 2))
+    tilt = np.stack((tilt[:, 0], np.zeros(len(both)), tilt[:, 1]), -1)  # about x and z
+    up = axis_angle_to_matrix(torch.from_numpy(tilt))[..., 1]
+    up_in_root = (both[:, 0].transpose(-1, -2) @ up[..., None])[..., 0]
+    poses = matrix_to_axis_angle(both[:, 1:]).flatten(1)
+    return torch.cat((poses, up_in_root), -1).numpy()
 
 
-def fit_mixture(poses: np.ndarray, components: int, seed: int) -> dict[str, np.ndarray]:
-    """EM on (N, 69) poses -> means (M, 69), covars (M, 69, 69), weights (M,)."""
+def fit_mixture(rows: np.ndarray, components: int, seed: int) -> dict[str, np.ndarray]:
+    """EM on rows (N, D) -> means (M, D), covars (M, D, D), weights (M,)."""
     from sklearn.mixture import GaussianMixture
 
     mixture = GaussianMixture(
         components, reg_covar=_LEAST_SD**2, random_state=seed, max_iter=300, n_init=2
-    ).fit(poses)
+    ).fit(rows)
     return {
         "means": mixture.means_.astype(np.float32),
         "covars": mixture.covariances_.astype(np.float32),
@@ -58,11 +66,11 @@ def main() -> None:
     parser.add_argument("--components", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    poses = body_poses(read_mocap(args.mocap), args.draws, args.seed)
+    rows = training_rows(read_mocap(args.mocap), args.draws, args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     made_by = np.array(f"priors.fit_mixture --draws {args.draws} --seed {args.seed}")
     for name, count in ((f"gmm{args.components}", args.components), ("gaussian", 1)):
-        arrays = fit_mixture(poses, count, args.seed)
+        arrays = fit_mixture(rows, count, args.seed)
         arrays |= {"credit": np.array(CREDIT), "made_by": made_by}
         np.savez_compressed(args.out / f"{name}.npz", **arrays)  # type: ignore[arg-type]
 

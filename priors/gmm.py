@@ -12,20 +12,22 @@ import math
 import torch
 from torch import Tensor
 
-from priors.rotation_prior import Linear
+from priors.rotation_prior import POSE_SIZE, UP_SIZE, Linear
 
 
 class MaxMixturePose:
     """Max-mixture over the 69 axis-angle numbers of the body joints.
 
     Args:
-        means: (M, 69) radians. covariances: (M, 69, 69). weights: (M,), sum 1.
+        means: (M, 69) radians, or (M, 72) with the direction of up in the root's axes.
+        covariances: of the same. weights: (M,), sum 1.
     """
 
     name = "pose"
 
     def __init__(self, means: Tensor, covariances: Tensor, weights: Tensor) -> None:
         self.means, self.covariances, self.weights = means, covariances, weights
+        self.uses_up = means.shape[1] == POSE_SIZE + UP_SIZE
         lower = torch.linalg.cholesky(covariances.double())
         eye = torch.eye(means.shape[1], dtype=torch.float64, device=means.device)
         self._whiten = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False).to(
@@ -51,7 +53,7 @@ class MaxMixturePose:
         return torch.logsumexp(-self.component_energies(body_pose), -1) - least
 
     def linearize(self, body_pose: Tensor) -> Linear:
-        """Residual (B, 70) of the best component: whitened distance, then its constant's root."""
+        """Residual of the best component: whitened distance, then its constant's root."""
         best = self.component_energies(body_pose).argmin(-1)
         whiten = self._whiten[best]
         white = (whiten @ (body_pose - self.means[best])[..., None])[..., 0]
@@ -62,7 +64,7 @@ class MaxMixturePose:
 
     def modes(self) -> Tensor:
         """The components' means (M, 69), the heaviest first."""
-        return self.means[self.weights.argsort(descending=True)]
+        return self.means[self.weights.argsort(descending=True), :POSE_SIZE]
 
     def to(self, *, dtype: torch.dtype, device: torch.device | str) -> MaxMixturePose:
         """The same in another number type or on another device."""

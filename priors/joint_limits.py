@@ -57,6 +57,7 @@ class HingeLimits:
     """
 
     name = "limits"
+    uses_up = False
 
     def __init__(self, limits: tuple[Limit, ...] = HINGES, softness: float = 3.0) -> None:
         self.limits, self.softness = limits, softness
@@ -86,6 +87,7 @@ class ExponentialBending:
     """SMPLify's angle prior: residual exp(angle) for knees and elbows, so energy 0.5 exp(a)^2."""
 
     name = "angle"
+    uses_up = False
 
     def __init__(self) -> None:
         self._places = [_place(joint, axis) for joint, axis, _ in _BENDING]

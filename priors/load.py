@@ -15,7 +15,7 @@ from models.safe_pickle import evaluate, load_records
 from priors.gaussian import GaussianPose
 from priors.gmm import MaxMixturePose
 from priors.joint_limits import HingeLimits
-from priors.rotation_prior import POSE_SIZE, PoseTerm, RotationPrior
+from priors.rotation_prior import POSE_SIZE, UP_SIZE, PoseTerm, RotationPrior
 
 BUILT_IN = {
     "gmm": "max-mixture of 8 Gaussians over body poses, with knee and elbow limits",
@@ -36,7 +36,8 @@ def load(
 
     Args:
         name_or_path: see `BUILT_IN`. num_betas: S of the body it is for.
-        up: (3,) the direction that is up for the root, for the term "upright"; None leaves it out.
+        up: (3,) the direction that is up in the frame of the root; None: unknown, and priors that
+            use it are taken without.
 
     Raises:
         InputError: no such prior or file, or a file that is something else.
@@ -54,6 +55,8 @@ def load(
         arrays = read_mixture(path)
         name = path.stem
     means, covariances, weights = (torch.from_numpy(a) for a in arrays)
+    if up is None:  # the marginal of a Gaussian leaves the other numbers out
+        means, covariances = means[:, :POSE_SIZE], covariances[:, :POSE_SIZE, :POSE_SIZE]
     density: PoseTerm
     if len(means) == 1:
         density = GaussianPose(means[0], covariances[0])
@@ -69,7 +72,9 @@ def _read_built_in(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def read_mixture(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means (M, 69), covariances (M, 69, 69) and weights (M,) of a mixture file, float64.
+    """Means (M, N), covariances (M, N, N) and weights (M,) of a mixture file, float64.
+
+    N is 69, or 72 where the direction of up in the root's axes follows the pose.
 
     `.pkl` is SMPLify's layout (keys means, covars, weights), opened without running code.
 
@@ -97,7 +102,9 @@ def read_mixture(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     except (TypeError, ValueError):
         raise InputError(f"{path} is not a pose mixture: its arrays are not numbers") from None
     count = len(weights)
-    if means.shape != (count, POSE_SIZE) or covars.shape != (count, POSE_SIZE, POSE_SIZE):
+    size = means.shape[-1]
+    fits = means.shape == (count, size) and covars.shape == (count, size, size)
+    if not fits or size not in (POSE_SIZE, POSE_SIZE + UP_SIZE):
         raise InputError(
             f"{path}: means {means.shape} and covars {covars.shape} do not fit {count} weights of "
             f"a mixture over {POSE_SIZE} body pose numbers"

@@ -1,8 +1,10 @@
 """The classical priors: densities and limits on the axis-angle vectors of the body's joints.
 
 Here the latent is the body itself (24 rotation matrices and the betas), and the terms act on the
-69 axis-angle numbers of SMPL's 23 body joints, as in SMPLify. The root's orientation is free but
-for an optional weak preference for an upright body.
+69 axis-angle numbers of SMPL's 23 body joints, as in SMPLify. Where it is known which way is up, a
+term may also use the direction of up in the root's axes (three more numbers: which poses are
+likely depends on gravity); otherwise the root's orientation is free but for a weak preference for
+an upright body.
 """
 
 from __future__ import annotations
@@ -24,23 +26,30 @@ from models.rotations import (
 from priors.base import Pose, PoseJacobian, PosePrior, Term
 
 POSE_SIZE = NUM_BODY_JOINTS * 3  # axis-angle numbers of the body joints
+UP_SIZE = 3  # the direction of up in the root's axes
 _ROTATION_NUMBERS = NUM_JOINTS * 9
 
 
 class Linear(NamedTuple):
-    """A residual (B, M) and its Jacobian by the 69 axis-angle numbers, (M, 69) or (B, M, 69)."""
+    """A residual (B, M) and its Jacobian by the N numbers it depends on, (M, N) or (B, M, N)."""
 
     residual: Tensor
     jacobian: Tensor
 
 
 class PoseTerm(Protocol):
-    """A cost of the body joints' axis-angle vectors."""
+    """A cost of the body joints' axis-angle vectors.
+
+    Attributes:
+        name: what recipes call it. uses_up: the 69 numbers are followed by the direction of up in
+            the root's axes (72 in all).
+    """
 
     name: str
+    uses_up: bool
 
     def linearize(self, body_pose: Tensor) -> Linear:
-        """Residual and Jacobian at (B, 69) radians."""
+        """Residual and Jacobian at (B, 69) radians, or (B, 72) when it uses up."""
         ...
 
     def modes(self) -> Tensor | None:
@@ -60,7 +69,8 @@ class RotationPrior(PosePrior):
         pose_terms: costs of the body pose.
         num_betas: S.
         up: (3,) the direction that is up in the frame of the root, for example (0, -1, 0) in an
-            OpenCV camera; adds the term "upright": |body's up - up|, from 0 to 2.
+            OpenCV camera. For pose terms that use it; if none does, the term "upright" is added:
+            |body's up - up|, from 0 to 2.
     """
 
     def __init__(
@@ -75,6 +85,9 @@ class RotationPrior(PosePrior):
         self.pose_terms = tuple(pose_terms)
         self.num_betas = num_betas
         self.up = up
+        self.knows_gravity = any(t.uses_up for t in self.pose_terms)
+        if self.knows_gravity and up is None:
+            raise ValueError(f"prior {name!r} needs to know which way is up")
         self.step_blocks = {"root": 3, "pose": POSE_SIZE, "shape": num_betas}
 
     def to(self, *, dtype: torch.dtype, device: torch.device | str) -> RotationPrior:
@@ -113,19 +126,28 @@ class RotationPrior(PosePrior):
         axis_angle = matrix_to_axis_angle(pose.rotations[..., 1:, :, :])
         batch, size = latent.shape[0], NUM_JOINTS * 3 + self.num_betas
         by_step = axis_angle_jacobian(axis_angle) if jacobian else None  # (B, 23, 3, 3)
+        features, up_by_root = axis_angle.flatten(-2), None
+        if self.up is not None:
+            to_root = pose.rotations[:, 0].transpose(-1, -2)
+            features = torch.cat((features, to_root @ self.up), -1)
+            up_by_root = to_root @ skew(self.up)
         found = []
         for term in self.pose_terms:
-            residual, slope = term.linearize(axis_angle.flatten(-2))
+            numbers = POSE_SIZE + UP_SIZE * term.uses_up
+            residual, slope = term.linearize(features[:, :numbers])
             full = None
             if by_step is not None:
-                slope = slope.expand(batch, -1, -1).unflatten(-1, (NUM_BODY_JOINTS, 3))
-                chained = (slope[..., None, :] @ by_step[:, None])[..., 0, :].flatten(-2)
+                slope = slope.expand(batch, -1, -1)
+                by_joint = slope[..., :POSE_SIZE].unflatten(-1, (NUM_BODY_JOINTS, 3))
+                chained = (by_joint[..., None, :] @ by_step[:, None])[..., 0, :].flatten(-2)
                 full = torch.nn.functional.pad(chained, (3, self.num_betas))
+                if term.uses_up and up_by_root is not None:
+                    full[..., :3] = slope[..., POSE_SIZE:] @ up_by_root
             found.append(Term(term.name, residual, full))
         eye = torch.eye(size, dtype=latent.dtype, device=latent.device)
         shape = eye[NUM_JOINTS * 3 :].expand(batch, -1, -1) if jacobian else None
         found.append(Term("shape", pose.betas, shape))
-        if self.up is not None:
+        if self.up is not None and not self.knows_gravity:
             body_up = pose.rotations[:, 0, :, 1]
             slope_up = torch.nn.functional.pad(-skew(body_up), (0, size - 3)) if jacobian else None
             found.append(Term("upright", body_up - self.up, slope_up))
