@@ -6,11 +6,19 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from models.errors import InputError
 
 USER_ERROR = 2
 _INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake in the arguments, too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"flowfit: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,11 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="flowfit",
         description="Find the 3D human body (SMPL) that explains a picture's 2D keypoints.",
     )
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_fit(verbs, common)
@@ -141,8 +149,8 @@ def _fit(args: argparse.Namespace) -> int:
 def _person(text: str) -> int | None:
     if text == "all":
         return None
-    if not text.isdecimal():
-        raise InputError(f"--person {text!r}: give a number counted from 0, or all")
+    if not text.isdecimal() or len(text) > 9:
+        raise InputError(f"--person {text[:40]!r}: give a number counted from 0, or all")
     return int(text)
 
 

@@ -18,7 +18,7 @@ from fitting import export, openpose, overlay, results
 from fitting.fit_people import PEOPLE_AT_ONCE, FitResult, fit_people
 from fitting.levenberg_marquardt import Status
 from fitting.openpose import Detections
-from fitting.pictures import Picture, read_picture
+from fitting.pictures import MAX_MEGAPIXELS, Picture, read_picture
 from fitting.problem import FitProblem
 from fitting.quality import LOW_QUALITY
 from fitting.recipes import RECIPES
@@ -102,6 +102,11 @@ def fit(
     if out is not None:
         results.check_writable(Path(out))
     picture, size = _picture_and_size(image, image_size)
+    if picture is None and draw and out is not None and math.prod(size) > MAX_MEGAPIXELS * 1e6:
+        raise InputError(
+            f"image size {size[0]} x {size[1]}: an overlay of more than {MAX_MEGAPIXELS} "
+            "megapixels is not drawn; give --no-overlay (draw=False), or scale everything down"
+        )
     detections = openpose.read(keypoints, schema=schema, image_size=size)
     detections = _only(detections, person)
     focal_px, focal_source = _focal(focal, picture, size)

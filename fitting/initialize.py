@@ -84,7 +84,7 @@ def place(problem: FitProblem, points: Tensor, trust: Tensor) -> Tensor:
     ]
     plane = plane[:, None]
     weight = trust[:, None, :, None]
-    total = weight.sum(-2).clamp(min=torch.finfo(points.dtype).tiny)
+    total = weight.sum(-2).clamp(min=1e-20)  # a billionth of it still is a number in float32
     mean_seen = (weight * plane).sum(-2, keepdim=True) / total[..., None, :]
     mean_body = (weight * points).sum(-2, keepdim=True) / total[..., None, :]
     spread_seen = (weight * (plane - mean_seen) ** 2).sum((-1, -2))
@@ -124,6 +124,7 @@ def hypotheses(problem: FitProblem, body: Body, prior: PosePrior, poses: Pose) -
         problem: of B people. body: to place. prior: makes the latents.
         poses: M body poses to try, their root rotations ignored.
     """
+    poses = Pose(*(p.to(problem.keypoints) for p in poses))
     orientations, sector, cost = candidate_orientations(poses.betas)
     modes, turns = len(poses.betas), len(orientations)
     rotations = poses.rotations[:, None].expand(-1, turns, -1, -1, -1).clone()
@@ -138,9 +139,7 @@ def hypotheses(problem: FitProblem, body: Body, prior: PosePrior, poses: Pose) -
     candidates = points[None].expand(people, -1, -1, -1)
     transl = place(problem, candidates, trust)
     placed = candidates + transl[:, :, None]
-    camera = problem.camera
-    if camera.focal.ndim > 1:
-        camera = camera.rows(torch.arange(people).repeat_interleave(modes * turns))
+    camera = problem.camera.rows(torch.arange(people).repeat_interleave(modes * turns))
     pixels, in_front = camera.project(placed.flatten(0, 1))
     pixels, in_front = pixels.unflatten(0, (people, -1)), in_front.unflatten(0, (people, -1))
     squared = ((pixels - problem.keypoints[:, None]) ** 2).sum(-1)

@@ -39,6 +39,7 @@ class FitProblem:
         """Check shapes and make the problem.
 
         Values are not judged here: a row of NaN is allowed and gives a row with status "invalid".
+        What was not seen may be anything; it becomes 0, 0.
 
         Raises:
             InputError: shapes that do not fit each other or the schema, or a focal length that is
@@ -62,7 +63,7 @@ class FitProblem:
         high = keypoints.masked_fill(~seen, -torch.inf).amax(1)
         size = (high - low).amax(-1).clamp(min=_LEAST_SIZE)
         size = torch.where(seen.any(1)[:, 0], size, torch.full_like(size, _LEAST_SIZE))
-        return cls(schema, keypoints, confidence, camera, size)
+        return cls(schema, keypoints.masked_fill(~seen, 0), confidence, camera, size)
 
     def __len__(self) -> int:
         return len(self.keypoints)

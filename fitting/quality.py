@@ -37,7 +37,8 @@ def quality(problem: FitProblem, errors: Tensor, in_front: Tensor) -> Tensor:
     total = trust.sum(-1).clamp(min=1e-9)
     relative = torch.where(trust > 0, relative, 0)
     agreement = (-(trust * relative).sum(-1) / total / _POOR_ERROR).exp()
-    return (evidence * agreement).nan_to_num(nan=0.0)
+    sane = torch.where(trust > 0, errors, 0).isfinite().all(-1)
+    return torch.where(sane, evidence * agreement, 0).nan_to_num(nan=0.0)
 
 
 def _limb_share(schema: KeypointSchema, confidence: Tensor) -> Tensor:

@@ -17,7 +17,9 @@ def step_covariance(evaluation: Evaluation, columns: Tensor) -> Tensor:
     scale = diagonal.clamp(min=1e-12).rsqrt()
     eye = torch.eye(len(columns), dtype=hessian.dtype, device=hessian.device)
     # unit diagonal before inverting: the blocks' units differ by orders of magnitude
-    unit = scale[:, :, None] * hessian * scale[:, None] + 1e-9 * eye
+    # and as positive definite as the rounding errors of its own number type allow
+    rounding = max(1e-9, 16 * torch.finfo(evaluation.hessian.dtype).eps)
+    unit = scale[:, :, None] * hessian * scale[:, None] + rounding * eye
     factor, info = torch.linalg.cholesky_ex(unit)
     factor = torch.where((info == 0)[:, None, None], factor, eye)
     inverse = scale[:, :, None] * torch.cholesky_inverse(factor) * scale[:, None]

@@ -98,6 +98,25 @@ def matrix_to_rotation_6d(matrix: Tensor) -> Tensor:
     return torch.cat((matrix[..., 0], matrix[..., 1]), -1)
 
 
+def rotation_6d_jacobian(six: Tensor) -> tuple[Tensor, Tensor]:
+    """`rotation_6d_to_matrix`, and how the rotation turns when the six numbers change.
+
+    Returns:
+        Matrices (..., 3, 3) and (..., 3, 6): the left perturbation w of R <- exp(w) R, radians, by
+        the six numbers. Three of the six directions (two lengths, one angle) turn nothing.
+    """
+    matrix = rotation_6d_to_matrix(six)
+    c1, c2, c3 = matrix.unbind(-1)
+    first, second = six[..., :3], six[..., 3:]
+    along = (c1 * second).sum(-1, keepdim=True)
+    by_first = 1 / first.norm(dim=-1, keepdim=True)
+    by_second = 1 / (second - along * c1).norm(dim=-1, keepdim=True)
+    about1 = torch.cat((-along * by_first * by_second * c3, by_second * c3), -1)
+    about2 = torch.cat((-by_first * c3, torch.zeros_like(c3)), -1)
+    about3 = torch.cat((by_first * c2, torch.zeros_like(c2)), -1)
+    return matrix, matrix @ torch.stack((about1, about2, about3), -2)
+
+
 def retract(matrix: Tensor, step: Tensor) -> Tensor:
     """Left perturbation exp(step) @ matrix: how the solver moves on the rotation group."""
     return axis_angle_to_matrix(step) @ matrix

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from importlib import resources
 from pathlib import Path
 
@@ -83,10 +82,14 @@ def read_mixture(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as data:
+            data = np.load(path, allow_pickle=False)
+            if isinstance(data, np.ndarray):
+                raise ValueError("it is a single array, not an npz")
+            with data:
                 found = {k: data[k] for k in data.files}
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+        except Exception as error:  # a damaged archive can raise anything
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{path} cannot be read: {reason}") from None
     else:
         found = _unpickle(path)
     missing = [k for k in ("means", "covars", "weights") if k not in found]
@@ -96,15 +99,15 @@ def read_mixture(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             f"(it has {', '.join(map(str, list(found)[:8])) or 'no names'})"
         )
     try:
-        means = np.asarray(found["means"], dtype=np.float64)
-        covars = np.asarray(found["covars"], dtype=np.float64)
+        means = np.array(found["means"], dtype=np.float64)
+        covars = np.array(found["covars"], dtype=np.float64)
         weights = np.asarray(found["weights"], dtype=np.float64).reshape(-1)
     except (TypeError, ValueError):
         raise InputError(f"{path} is not a pose mixture: its arrays are not numbers") from None
     count = len(weights)
-    size = means.shape[-1]
+    size = means.shape[-1] if means.ndim else 0
     fits = means.shape == (count, size) and covars.shape == (count, size, size)
-    if not fits or size not in (POSE_SIZE, POSE_SIZE + UP_SIZE):
+    if not count or not fits or size not in (POSE_SIZE, POSE_SIZE + UP_SIZE):
         raise InputError(
             f"{path}: means {means.shape} and covars {covars.shape} do not fit {count} weights of "
             f"a mixture over {POSE_SIZE} body pose numbers"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +52,10 @@ def read_sequence(path: Path) -> np.ndarray:
         InputError: no such file, not an AMASS npz, wrong width, no frames, NaN or infinite.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
+        data = np.load(path, allow_pickle=False)
+        if isinstance(data, np.ndarray):
+            raise InputError(f"{path} is not an AMASS file: it is a single array, not an npz")
+        with data:
             if "poses" not in data:
                 raise InputError(
                     f"{path} is not an AMASS file: it has no 'poses' (it has {sorted(data)})"
@@ -61,10 +63,11 @@ def read_sequence(path: Path) -> np.ndarray:
             poses = np.asarray(data["poses"], dtype=np.float64)
     except FileNotFoundError:
         raise InputError(f"{path}: no such mocap file") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read as npz: {str(error).splitlines()[0]}") from None
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive can raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} cannot be read as npz: {reason}") from None
     if poses.ndim != 2 or poses.shape[1] not in _LAYOUTS:
         raise InputError(
             f"{path}: 'poses' has shape {poses.shape}; a frame has "

@@ -22,6 +22,7 @@ from models.cameras import Camera
 from models.keypoints import BODY25, KeypointSchema
 from models.kinematics import joint_index
 from models.rotations import axis_angle_to_matrix
+from priors.data.augment import Augmentation
 
 # standard deviation of a detector's error, per cent of the person's box, by end of the name
 _NOISE_PERCENT = {
@@ -109,6 +110,7 @@ class PeopleMaker:
         body: whom. poses: (T, 24, 3, 3) world rotations to draw from, y up.
         weights: (T,) how often each is drawn, or None for evenly.
         schema: what the detector reports. detector: its errors. scenery: camera and place.
+        augmentation: changes to the poses drawn, or None.
     """
 
     body: Body
@@ -117,6 +119,7 @@ class PeopleMaker:
     schema: KeypointSchema = BODY25
     detector: Detector = field(default_factory=Detector)
     scenery: Scenery = field(default_factory=Scenery)
+    augmentation: Augmentation | None = None
 
     def draw(self, count: int, generator: torch.Generator, *, least_seen: int = 6) -> People:
         """Some people; those of whom fewer than `least_seen` keypoints remain are drawn again."""
@@ -144,6 +147,8 @@ class PeopleMaker:
         else:
             chosen = torch.multinomial(self.weights, count, True, generator=generator)
         rotations = self.poses[chosen].to(dtype)
+        if self.augmentation is not None:
+            rotations = self.augmentation(rotations, generator)
         zero = torch.zeros(count, dtype=dtype, device=device)
         yaw = uniform(-math.pi, math.pi)
         pitch = torch.deg2rad(self.scenery.pitch_sd * normal())

@@ -208,8 +208,9 @@ def test_without_opengl_rays_draw(platform, before, reason):
 
 def test_a_context_that_breaks_later_is_given_up(monkeypatch):
     from fitting import render as module
+    from fitting.engines import OpenGL
 
-    engine = module._OpenGL()
+    engine = OpenGL()
     engine.failure, engine.process = "", os.getpid()
     monkeypatch.setattr(engine, "draw", lambda *_: 1 / 0)
     monkeypatch.setattr(module, "OPENGL", engine)

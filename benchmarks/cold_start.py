@@ -1,0 +1,127 @@
+"""Where the seconds of a cold `flowfit fit` go.
+
+    python -m benchmarks.cold_start
+
+Runs `fit` on the example picture in a fresh process, with a clock around each stage, and the whole
+command from outside; medians of several runs. Files are in the system's cache, as on a second use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
+
+DATA = Path(__file__).parents[1] / "examples" / "data"
+STAGES = {
+    "imports": "imports (torch is most of it)",
+    "reading": "reading picture and keypoints",
+    "body": "loading the body",
+    "prior": "loading the prior",
+    "fit": "fitting, first person of the process",
+    "files": "npz, meshes and reports",
+    "drawing": "drawing the overlay",
+    "rest": "the rest: start of Python, its end",
+}
+# what runs in the fresh process: `fit` itself, with a clock around the functions that it calls
+_CLOCKED = """
+import json, sys, time
+began = time.perf_counter()
+from fitting import fit_image, openpose, overlay, results, export
+spent = {"imports": time.perf_counter() - began}
+
+def clock(module, name, stage):
+    inner = getattr(module, name)
+    def timed(*args, **kwargs):
+        start = time.perf_counter()
+        try:
+            return inner(*args, **kwargs)
+        finally:
+            spent[stage] = spent.get(stage, 0.0) + time.perf_counter() - start
+    setattr(module, name, timed)
+
+clock(fit_image, "read_picture", "reading")
+clock(openpose, "read", "reading")
+clock(fit_image, "find_body", "body")
+clock(fit_image, "load_prior", "prior")
+clock(fit_image, "fit_people", "fit")
+clock(overlay, "fit_picture", "drawing")
+clock(overlay, "write_png", "drawing")
+for name in ("person_arrays", "write_arrays", "write_json", "person_report"):
+    clock(results, name, "files")
+clock(export, "write_mesh", "files")
+fit_image.fit(*sys.argv[1:4])
+print(json.dumps(spent))
+"""
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], prog="python -m benchmarks.cold_start"
+    )
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--page", type=Path, help="put the table into this page, too")
+    args = parser.parse_args()
+
+    runs = [one_run() for _ in range(args.runs)]
+    medians = {name: statistics.median(r.get(name, 0.0) for r in runs) for name in runs[0]}
+    content = {"runs": args.runs, **conditions(), "seconds": medians}
+    write_json(args.out / "cold_start.json", content)
+    text = markdown(json.loads((args.out / "cold_start.json").read_text(encoding="utf-8")))
+    (args.out / "cold_start.md").write_text(text, encoding="utf-8")
+    print(text)
+    if args.page is not None:
+        put_between_marks(args.page, "cold_start", text)
+
+
+def one_run() -> dict[str, float]:
+    """Seconds by stage, the whole process, and the whole command `flowfit fit`."""
+    given = [str(DATA / "camera.png"), str(DATA / "camera_keypoints.json")]
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", _CLOCKED, *given, folder],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        process = time.perf_counter() - began
+        spent: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "fitting.cli", "fit", *given, "--out", folder],
+            check=True,
+            capture_output=True,
+        )
+        command = time.perf_counter() - began
+    spent["rest"] = process - sum(spent.values())
+    return {name: spent.get(name, 0.0) for name in STAGES} | {"command": command}
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The table, from what the JSON file holds."""
+    seconds = content["seconds"]
+    lines = [
+        f"`flowfit fit` on `examples/data/camera.png`, one person, median of {content['runs']} "
+        "runs. " + conditions_line(content),
+        "",
+        "| stage | s |",
+        "| --- | --- |",
+        *(f"| {text} | {seconds[name]:.2f} |" for name, text in STAGES.items()),
+        f"| **the command from outside** | **{seconds['command']:.2f}** |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Make the README's first picture: `python docs/make_images.py`.
+
+Fits the two example pictures and stacks their overlays: keypoints, fitted body, side view.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from fitting import fit
+from fitting.overlay import write_png
+from fitting.pictures import read_picture
+
+ROOT = Path(__file__).parents[1]
+TARGET = ROOT / "docs" / "images" / "first.png"
+PICTURES = ("camera", "astronaut")
+HEIGHT = 320  # pixels of a row
+
+
+def overlay_of(name: str) -> np.ndarray:
+    """The overlay that `fit` writes for an example picture, scaled to a row's height."""
+    import cv2
+
+    data = ROOT / "examples" / "data"
+    with tempfile.TemporaryDirectory() as folder:
+        fit(data / f"{name}.png", data / f"{name}_keypoints.json", folder, meshes=())
+        pixels = read_picture(Path(folder) / f"{name}_overlay.png").pixels
+    width = round(pixels.shape[1] * HEIGHT / pixels.shape[0])
+    return np.asarray(cv2.resize(pixels, (width, HEIGHT), interpolation=cv2.INTER_AREA))
+
+
+def main() -> None:
+    """Write the picture."""
+    rows = [overlay_of(name) for name in PICTURES]
+    width = max(row.shape[1] for row in rows)
+    padded = [
+        np.pad(row, ((0, 6), (0, width - row.shape[1]), (0, 0)), constant_values=255)
+        for row in rows
+    ]
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    write_png(TARGET, np.concatenate(padded)[:-6])
+    print(TARGET.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,369 @@
+"""One training loop for posteriors on synthetic people.
+
+Every step's random numbers follow from the seed and the step alone, so a run that was killed goes
+on from its last checkpoint to the same weights as one that was not. `torchrun` shares each batch
+among several processes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.body import Body
+from models.errors import InputError
+from models.keypoints import BODY25, KeypointSchema
+from models.rotations import axis_angle_to_matrix
+from priors.checkpoints import save_posterior
+from priors.data.augment import Augmentation
+from priors.data.mocap import Mocap
+from priors.data.synthetic import Detector, People, PeopleMaker, Scenery
+from priors.losses import LossWeights, posterior_losses
+from priors.posterior import KeypointPosterior
+
+_FEET = ("LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel")
+_FACE = ("Nose", "LEye", "REye", "LEar", "REar")
+_MIDDLE = ("Neck", "MidHip")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides a run; saved in the checkpoint.
+
+    Attributes:
+        sizes: arguments of `KeypointPosterior`. steps, batch: of people, in all.
+        rate: AdamW's peak learning rate, warmed up and then falling as a cosine to 1 % of it.
+        ema: decay of the averaged weights, which are what is saved.
+        truncated: share of people whom the frame cuts. unseen: share of whom nothing is seen,
+            from which the unconditional prior is learned.
+    """
+
+    sizes: dict[str, Any] = field(default_factory=dict)
+    steps: int = 6000
+    batch: int = 1024
+    rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup: int = 300
+    clip: float = 1.0
+    ema: float = 0.998
+    truncated: float = 0.4
+    unseen: float = 0.03
+    seed: int = 0
+    losses: LossWeights = field(default_factory=LossWeights)
+    detector: Detector = field(default_factory=Detector)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    plain_scenery: Scenery = field(
+        default_factory=lambda: Scenery(box=(0.15, 1.0), off_centre=0.35, focal=(0.5, 3.0))
+    )
+    truncated_scenery: Scenery = field(
+        default_factory=lambda: Scenery(box=(0.9, 2.6), off_centre=0.5, focal=(0.5, 3.0))
+    )
+
+
+@dataclass(eq=False)
+class _Run:
+    """What changes while training."""
+
+    posterior: KeypointPosterior
+    average: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+
+class Trainer:
+    """Trains a keypoint posterior.
+
+    Args:
+        config: of the run. body: to synthesise people with. mocap: where poses come from.
+        folder: for `state.pt` (to resume), `log.csv` and the checkpoint. schema: of the detector.
+        device: where to train. mixed: bfloat16 in the networks, on a GPU.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        body: Body,
+        mocap: Mocap,
+        folder: Path,
+        *,
+        schema: KeypointSchema = BODY25,
+        device: torch.device | str = "cpu",
+        mixed: bool = False,
+    ) -> None:
+        self.config, self.schema, self.folder = config, schema, folder
+        self.device, self.mixed = torch.device(device), mixed
+        self.body = body.to(device=device)
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        poses = axis_angle_to_matrix(torch.from_numpy(mocap.poses).float()).to(self.device)
+        weights = torch.from_numpy(mocap.balanced_weights()).float().to(self.device)
+        self.makers = tuple(
+            PeopleMaker(
+                self.body, poses, weights, schema, config.detector, scenery, config.augmentation
+            )
+            for scenery in (config.plain_scenery, config.truncated_scenery)
+        )
+        torch.manual_seed(config.seed)
+        posterior = KeypointPosterior(len(schema), body.num_betas, **config.sizes).to(self.device)
+        self.run = _Run(
+            posterior,
+            {k: v.clone() for k, v in posterior.state_dict().items()},
+            torch.optim.AdamW(
+                posterior.parameters(), lr=config.rate, weight_decay=config.weight_decay
+            ),
+        )
+
+    def resume(self) -> bool:
+        """Go on from the folder's `state.pt`; False where there is none.
+
+        Raises:
+            InputError: the state is of another configuration or damaged.
+        """
+        path = self.folder / "state.pt"
+        if not path.is_file():
+            return False
+        try:
+            saved = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:  # a damaged file can raise anything
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{path} cannot be resumed: {reason}") from None
+        if saved["config"] != json.dumps(asdict(self.config), sort_keys=True):
+            raise InputError(f"{path} was trained with another configuration; use another folder")
+        self.run.posterior.load_state_dict(saved["weights"])
+        self.run.average = saved["average"]
+        self.run.optimizer.load_state_dict(saved["optimizer"])
+        self.run.step = int(saved["step"])
+        return True
+
+    def draw(self, step: int) -> tuple[People, Tensor, torch.Generator]:
+        """The people of a step, what the posterior is told of their confidences, the generator."""
+        generator = torch.Generator(self.device)
+        generator.manual_seed((self.config.seed * 1_000_003 + step) * 64 + self.rank)
+        count = self.config.batch // self.world
+        cut = round(self.config.truncated * count)
+        parts = [
+            maker.draw(n, generator, least_seen=4)
+            for maker, n in zip(self.makers, (count - cut, cut), strict=True)
+        ]
+        people = _join_people(parts)
+        order = torch.randperm(count, generator=generator, device=self.device)
+        people = _rows(people, order)
+        told = disguise(people.confidence, self.schema, self.config.unseen, generator)
+        return people, told, generator
+
+    def step(self) -> dict[str, float]:
+        """One step of the optimizer; the terms of the loss."""
+        run, config = self.run, self.config
+        people, told, generator = self.draw(run.step)
+        for group in run.optimizer.param_groups:
+            group["lr"] = config.rate * _schedule(run.step, config.warmup, config.steps)
+        run.posterior.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+            losses = posterior_losses(
+                run.posterior, self.body, self.schema, people, told, config.losses, generator
+            )
+        run.optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()
+        if self.world > 1:
+            _share_gradients(run.posterior, self.world)
+        norm = nn.utils.clip_grad_norm_(run.posterior.parameters(), config.clip)
+        if bool(norm.isfinite()):  # one bad batch must not end a run of hours
+            run.optimizer.step()
+        run.step += 1
+        decay = min(config.ema, run.step / (run.step + 10))
+        with torch.no_grad():
+            for name, value in run.posterior.state_dict().items():
+                mean = run.average[name]
+                if mean.is_floating_point():
+                    mean.lerp_(value, 1 - decay)
+                else:
+                    mean.copy_(value)
+        terms = {name: float(value.detach()) for name, value in losses.terms.items()}
+        return {"total": float(losses.total.detach()), **terms, "gradient": float(norm)}
+
+    def averaged(self) -> KeypointPosterior:
+        """The posterior with the averaged weights, for use."""
+        posterior = KeypointPosterior(
+            len(self.schema), self.run.posterior.num_betas, **self.config.sizes
+        ).to(self.device)
+        posterior.load_state_dict(self.run.average)
+        return posterior.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def validate(self, mocap: Mocap, people: int = 1024) -> dict[str, float]:
+        """Terms of the loss with the averaged weights on fixed people of other recordings."""
+        poses = axis_angle_to_matrix(torch.from_numpy(mocap.poses).float()).to(self.device)
+        weights = torch.from_numpy(mocap.balanced_weights()).float().to(self.device)
+        generator = torch.Generator(self.device).manual_seed(1)
+        found: dict[str, float] = {}
+        posterior = self.averaged()
+        for name, maker in zip(("plain", "cut"), self.makers, strict=True):
+            others = PeopleMaker(
+                self.body, poses, weights, self.schema, maker.detector, maker.scenery
+            )
+            drawn = others.draw(people, generator)
+            losses = posterior_losses(
+                posterior, self.body, self.schema, drawn, drawn.confidence,
+                self.config.losses, generator,
+            )  # fmt: skip
+            found |= {f"{name}_{k}": float(v) for k, v in losses.terms.items()}
+        return found
+
+    def save_state(self) -> None:
+        """Write `state.pt`, whole or not at all."""
+        path = self.folder / "state.pt"
+        temporary = path.with_name(f".state.{os.getpid()}.tmp")
+        torch.save(
+            {
+                "config": json.dumps(asdict(self.config), sort_keys=True),
+                "weights": self.run.posterior.state_dict(),
+                "average": self.run.average,
+                "optimizer": self.run.optimizer.state_dict(),
+                "step": self.run.step,
+            },
+            temporary,
+        )
+        os.replace(temporary, path)
+
+    def export(self, path: Path, facts: dict[str, Any]) -> None:
+        """Write the averaged weights as a checkpoint that `priors.load` opens."""
+        sizes = {
+            "keypoints": len(self.schema),
+            "num_betas": self.run.posterior.num_betas,
+            **self.config.sizes,
+        }
+        about = {
+            "schema": self.schema.name,
+            "body": self.body.name,
+            "steps": self.run.step,
+            "config": asdict(self.config),
+            **facts,
+        }
+        save_posterior(path, self.averaged(), sizes, about, half=True)
+
+    def train(
+        self,
+        *,
+        validation: Mocap | None = None,
+        save_every: int = 250,
+        validate_every: int = 1000,
+        progress: bool = True,
+    ) -> Iterable[dict[str, float]]:
+        """Run to the last step, yielding what each logged step printed to `log.csv`."""
+        from tqdm import tqdm
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = _Log(self.folder / "log.csv") if self.rank == 0 else None
+        sums: dict[str, float] = {}
+        counted, began = 0, time.perf_counter()
+        bar = tqdm(
+            total=self.config.steps, initial=self.run.step, disable=not progress or self.rank != 0
+        )
+        with bar:
+            while self.run.step < self.config.steps:
+                for name, value in self.step().items():
+                    sums[name] = sums.get(name, 0.0) + value
+                counted += 1
+                bar.update()
+                last = self.run.step == self.config.steps
+                if self.run.step % save_every and not last:
+                    continue
+                spent = time.perf_counter() - began
+                row = {k: v / counted for k, v in sums.items()}
+                row["people_per_second"] = counted * self.config.batch / spent
+                if validation is not None and (self.run.step % validate_every == 0 or last):
+                    row |= {f"val_{k}": v for k, v in self.validate(validation).items()}
+                if log is not None:
+                    self.save_state()
+                    log.write(self.run.step, row)
+                bar.set_postfix(nll=f"{row['nll']:.0f}", mode_3d=f"{row['mode_3d']:.2f}")
+                sums, counted, began = {}, 0, time.perf_counter()
+                yield row
+
+
+class _Log:
+    """A CSV in long form: step, name, value. Lines of a killed run's lost steps stay."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            path.write_text("step,name,value\n")
+
+    def write(self, step: int, row: dict[str, float]) -> None:
+        with open(self.path, "a", newline="") as file:
+            csv.writer(file).writerows((step, k, f"{v:.6g}") for k, v in row.items())
+
+
+def _share_gradients(module: nn.Module, world: int) -> None:
+    """Average the gradients of all processes, in one message."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = torch.cat([g.flatten() for g in grads])
+    torch.distributed.all_reduce(flat)
+    flat /= world
+    for parameter, part in zip(parameters, flat.split([g.numel() for g in grads]), strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
+def _schedule(step: int, warmup: int, steps: int) -> float:
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def disguise(
+    confidence: Tensor, schema: KeypointSchema, unseen: float, generator: torch.Generator
+) -> Tensor:
+    """Confidences as another detector might report them, with groups of keypoints left out.
+
+    Detectors' confidences mean different things, and some report no feet, face or middle points;
+    a posterior that trusts one synthetic detector's numbers would not work with any real one.
+    """
+    count, device = len(confidence), confidence.device
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(
+            count, *shape, generator=generator, dtype=confidence.dtype, device=device
+        )
+
+    power = torch.exp(torch.log(torch.tensor(0.15)) + rand(1) * math.log(2.0 / 0.15))
+    told = confidence**power
+    flat = rand(1) < 0.2  # a detector that says 1 for all it found
+    told = torch.where(flat & (confidence > 0), torch.ones_like(told), told)
+    told = torch.where(confidence > 0, told, 0)
+    for group, share in ((_FEET, 0.25), (_FACE, 0.05), (_MIDDLE, 0.15)):
+        gone = rand() < share
+        for name in group:
+            if name in schema:
+                place = schema.index(name)
+                told[:, place] = torch.where(gone, 0, told[:, place])
+    nothing = rand(1) < unseen
+    return torch.where(nothing, torch.zeros_like(told), told)
+
+
+def _join_people(parts: list[People]) -> People:
+    from models.cameras import Camera
+
+    camera = Camera(
+        torch.cat([p.camera.focal for p in parts]), torch.cat([p.camera.center for p in parts])
+    )
+    rest = {
+        n: torch.cat([getattr(p, n) for p in parts]) for n in People._fields if n != "camera"
+    }
+    return People(camera=camera, **rest)
+
+
+def _rows(people: People, index: Tensor) -> People:
+    rest = {n: getattr(people, n)[index] for n in People._fields if n != "camera"}
+    return People(camera=people.camera.rows(index), **rest)

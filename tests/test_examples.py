@@ -1,0 +1,80 @@
+"""What a user copies runs: the numbered examples and the README's Python."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
+DATA = ROOT / "examples" / "data"
+
+
+def python_blocks(page: Path) -> list[str]:
+    """The fenced Python blocks of a page."""
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+
+
+def test_there_are_examples():
+    assert EXAMPLES
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
+def test_example_is_short(example):
+    assert len(example.read_text(encoding="utf-8").splitlines()) < 100
+
+
+def test_fit_image_with_its_defaults_as_a_user_runs_it(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "01_fit_image.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "person 0: converged" in done.stdout
+    written = {p.name for p in (tmp_path / "out").iterdir()}
+    assert {"camera_0.npz", "camera_0.obj", "camera_0.json", "camera_overlay.png"} <= written
+
+
+def test_fit_image_with_another_picture(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "there"
+    monkeypatch.setattr(
+        sys, "argv", ["01_fit_image.py", str(DATA / "astronaut.png"), "--out", str(out)]
+    )
+    runpy.run_path(str(ROOT / "examples" / "01_fit_image.py"), run_name="__main__")
+    assert "warning: person 0: quality" in capsys.readouterr().out
+    assert json.loads((out / "astronaut_0.json").read_text())["person"] == 0
+
+
+def test_readme_python_runs(tmp_path, monkeypatch, capsys):
+    blocks = python_blocks(ROOT / "README.md")
+    assert blocks
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        assert len(block.splitlines()) <= 16
+        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    assert "CONVERGED" in capsys.readouterr().out
+
+
+def test_readme_tables_name_the_keys_that_are_written(tmp_path):
+    from fitting import fit
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    fit(DATA / "camera.png", DATA / "camera_keypoints.json", tmp_path, meshes=(), draw=False)
+    with np.load(tmp_path / "camera_0.npz") as saved:
+        keys = set(saved.files)
+    keys |= set(json.loads((tmp_path / "camera_0.json").read_text()))
+    assert not [key for key in sorted(keys) if f"`{key}`" not in readme]
+    conventions = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
+    with np.load(tmp_path / "camera_0.npz") as saved:
+        assert not [key for key in saved.files if f"`{key}`" not in conventions]
