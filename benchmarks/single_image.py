@@ -167,7 +167,7 @@ def run(name: str, focal: str, people: People, body: Body, prior: PosePrior) -> 
         "reprojection": 100 * result.reprojection_px / result.size,
         "flipped_limbs": flipped.sum(-1).float(),
         "seen": seen.sum(-1).float(),
-        "outliers": (seen & (off > GROSS)).sum(-1).float(),
+        "outliers": ((problem.evidence() > 0) & (off > GROSS)).sum(-1).float(),
         "energy": energy,
         "energy_from_truth": from_truth.evaluation.energy,
         "pa_from_truth": 1000 * pa_mpjpe(other_joints, true),

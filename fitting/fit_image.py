@@ -27,6 +27,7 @@ from models.body import Body
 from models.body_files import find_body
 from models.cameras import Camera
 from models.errors import InputError
+from priors.base import PosePrior
 from priors.load import load as load_prior
 
 DEFAULT_RECIPE = "gmm"
@@ -143,7 +144,10 @@ def fit(
             torch.tensor(detections.confidence, dtype=dtype, device=device),
             Camera.from_size(*size, focal_px).to(dtype=dtype, device=device),
         )
-        fitted = _fit(problem, model, chosen, recipe, progress)
+        told = chosen.given(
+            problem.schema, problem.keypoints, problem.confidence, problem.camera, model
+        )
+        fitted = _fit(problem, model, told, recipe, progress)
         report["seconds_fit"] = fitted.seconds
         warnings += _doubts(fitted, detections)
     files: tuple[Path, ...] = ()
@@ -155,7 +159,9 @@ def fit(
     return PictureFit(fitted, detections, model, report, tuple(warnings), files)
 
 
-def _fit(problem: FitProblem, body: Body, prior: Any, recipe: str, progress: bool) -> FitResult:
+def _fit(
+    problem: FitProblem, body: Body, prior: PosePrior, recipe: str, progress: bool
+) -> FitResult:
     if not progress or len(problem) <= PEOPLE_AT_ONCE:
         return fit_people(problem, body, prior, RECIPES[recipe])
     from tqdm import tqdm

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fitting.initialize import Hypotheses, hypotheses
+from fitting.initialize import hypotheses
 from fitting.levenberg_marquardt import STATUSES, Options, Solution, Status, minimize
 from fitting.objective import Objective, State
 from fitting.problem import FitProblem
@@ -35,7 +35,7 @@ class FitResult:
         keypoint_sd: (B, K) metres, relative to the pelvis.
         camera: as given. schema: what the keypoints are.
         energy: name of a term -> (B,); they add up to what was minimised.
-        start_energy: (B,) the same sum at the start of the last stage.
+        start_energy: (B,) the same sum at the start that led here; never lower.
         reprojection_px: (B,) median error over the seen keypoints. size: (B,) pixels, the box.
         quality: (B,) 0 to 1. status: a person's ending. iterations: (B,).
         recipe, prior, body: what made it. seconds: for the whole batch.
@@ -103,22 +103,38 @@ def fit_people(
 def _fit_chunk(
     problem: FitProblem, body: Body, prior: PosePrior, recipe: Recipe, options: Options | None
 ) -> FitResult:
-    start: Hypotheses = hypotheses(problem, body, prior, prior.modes())
-    person, state = start.person, start.state
+    person, state = _starts(problem, body, prior)
+    first = state
     spent = torch.zeros(len(person), dtype=torch.long, device=person.device)
     for stage in recipe.stages:
         everyone = Objective(problem, body, prior, stage)
         objective = everyone.rows(person)
-        began = objective.evaluate(state).energy
         solution = minimize(objective, state, stage.iterations, options)
         spent = spent + solution.iterations
         kept = _best_of_each(solution.evaluation.energy, person, len(problem), stage.keep)
-        person, spent, began = person[kept], spent[kept], began[kept]
+        person, spent, first = person[kept], spent[kept], first.rows(kept)
         state = solution.state.rows(kept)
         solution = Solution(
             state, solution.evaluation.rows(kept), solution.status[kept], solution.iterations[kept]
         )
-    return _describe(Objective(problem, body, prior, stage), state, solution, spent, began, recipe)
+    final = Objective(problem, body, prior, stage)
+    # the early stages minimised something else: hold the result against its own beginning
+    beginning = final.evaluate(first)
+    better = beginning.energy < solution.evaluation.energy
+    if bool(better.any()):
+        state = first.where(better, state)
+        solution = replace(solution, evaluation=beginning.where(better, solution.evaluation))
+    return _describe(final, state, solution, spent, beginning.energy, recipe)
+
+
+def _starts(problem: FitProblem, body: Body, prior: PosePrior) -> tuple[Tensor, State]:
+    """Start states, the same number for every person in turn, and whose each is."""
+    given = prior.start()
+    if given is not None:  # the prior has seen the people
+        person = torch.arange(len(problem), device=problem.keypoints.device)
+        return person, State(given.latent, given.transl)
+    found = hypotheses(problem, body, prior, prior.modes())
+    return found.person, found.state
 
 
 def _best_of_each(energy: Tensor, person: Tensor, people: int, keep: int) -> Tensor:

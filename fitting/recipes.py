@@ -58,6 +58,15 @@ RECIPES: dict[str, Recipe] = {
     r.name: r
     for r in (
         Recipe(
+            "flow",
+            "keypoint-flow",
+            (
+                Stage("camera", ("transl",), Reprojection(0.03, 0.3), _WEIGHTS, 5),
+                Stage("coarse", ("all",), Reprojection(0.03, 0.3), _WEIGHTS, 10),
+                Stage("fine", ("all",), _FINE, _WEIGHTS, 60),
+            ),
+        ),
+        Recipe(
             "gmm",
             "gmm",
             (

@@ -12,6 +12,10 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from models.body import Body
+from models.cameras import Camera
+from models.keypoints import KeypointSchema
+
 
 class Pose(NamedTuple):
     """A body without its place: rotations (B, 24, 3, 3), the root's first, and betas (B, S)."""
@@ -32,6 +36,13 @@ class PoseJacobian(NamedTuple):
     betas: Tensor
 
 
+class Start(NamedTuple):
+    """Where a prior would begin: latent (B, N) and translation (B, 3), metres."""
+
+    latent: Tensor
+    transl: Tensor
+
+
 class Term(NamedTuple):
     """One energy term of a prior: 0.5 |residual|^2.
 
@@ -43,6 +54,23 @@ class Term(NamedTuple):
     name: str
     residual: Tensor
     jacobian: Tensor | None
+
+
+class PriorModel(Protocol):
+    """What a prior's name or file stands for, before it has been told what was seen."""
+
+    name: str
+
+    def given(
+        self,
+        schema: KeypointSchema,
+        keypoints: Tensor,
+        confidence: Tensor,
+        camera: Camera,
+        body: Body,
+    ) -> PosePrior:
+        """The prior of B people of whom (B, K, 2) pixels were seen."""
+        ...
 
 
 class PosePrior(Protocol):
@@ -78,6 +106,10 @@ class PosePrior(Protocol):
 
     def terms(self, latent: Tensor, *, jacobian: bool) -> list[Term]:
         """The energy terms, unweighted, with Jacobians by the step when asked."""
+        ...
+
+    def start(self) -> Start | None:
+        """Where to begin, for a prior that has seen the people; else None."""
         ...
 
     def modes(self) -> Pose:

@@ -34,9 +34,9 @@ class _Affine:
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    norms: tuple[_Affine | None, _Affine | None]
-    weights: tuple[Tensor, Tensor]
-    biases: tuple[Tensor, Tensor]
+    norms: tuple[_Affine | None, ...]
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +85,12 @@ class BoundFlow:
             inverse = inverse / norm.scale[:, None]
             blocks = []
             for block in net.blocks:
-                norms = (None, None)
+                norms: list[_Affine | None] = [None, None]
                 if block.use_batch_norm:
-                    norms = tuple(_Affine.of(n) for n in block.batch_norm_layers)
+                    norms = [_Affine.of(n) for n in block.batch_norm_layers]
                 weights = tuple(layer.weight for layer in block.linear_layers)
                 biases = tuple(layer.bias for layer in block.linear_layers)
-                blocks.append(_Block(norms, weights, biases))  # type: ignore[arg-type]
+                blocks.append(_Block(tuple(norms), weights, biases))
             steps.append(
                 _Step(
                     coupling.identity_features,

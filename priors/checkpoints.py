@@ -93,7 +93,9 @@ def read_about(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(beside.read_text())
     except FileNotFoundError:
-        raise InputError(f"{beside}: no such file; a posterior needs it beside {path.name}") from None
+        raise InputError(
+            f"{beside}: no such file; a posterior needs it beside {path.name}"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{beside} cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:

@@ -126,8 +126,7 @@ class ConditionalFlow(nn.Module):
         """The layers, three and three, data side first."""
         layers = list(self._transform._transforms)
         return [
-            tuple(layers[i : i + _LAYERS_A_STEP])  
-            for i in range(0, len(layers), _LAYERS_A_STEP)
+            tuple(layers[i : i + _LAYERS_A_STEP]) for i in range(0, len(layers), _LAYERS_A_STEP)
         ]
 
     def scales(self, context: Tensor) -> Tensor | None:
@@ -154,7 +153,10 @@ class ConditionalFlow(nn.Module):
             latent, log_det = latent * (-scale).exp(), log_det - scale.sum(-1)
         log_prob = log_det - 0.5 * (latent * latent).sum(-1) - self.log_normalizer
         if many:
-            latent, log_prob = latent.unflatten(0, (-1, samples)), log_prob.unflatten(0, (-1, samples))
+            latent, log_prob = (
+                latent.unflatten(0, (-1, samples)),
+                log_prob.unflatten(0, (-1, samples)),
+            )
         return LatentDensity(latent, log_prob)
 
     def decode(self, latent: Tensor, context: Tensor) -> LatentDensity:

@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 
 from models.errors import InputError
+from models.keypoints import SCHEMAS
 from models.safe_pickle import evaluate, load_records
+from priors.base import PriorModel
+from priors.checkpoints import load_posterior
+from priors.flow_prior import FlowPrior
 from priors.gaussian import GaussianPose
 from priors.gmm import MaxMixturePose
 from priors.joint_limits import HingeLimits
@@ -19,6 +23,11 @@ from priors.rotation_prior import POSE_SIZE, UP_SIZE, PoseTerm, RotationPrior
 BUILT_IN = {
     "gmm": "max-mixture of 8 Gaussians over body poses, with knee and elbow limits",
     "gaussian": "one Gaussian over body poses, with knee and elbow limits",
+}
+# the same weights: told that nothing was seen, the posterior is a prior
+_POSTERIORS = {
+    "keypoint-flow": ("keypoint_flow.safetensors", False),
+    "pose-flow": ("keypoint_flow.safetensors", True),
 }
 _FILES = {"gmm": "gmm8.npz", "gaussian": "gaussian.npz"}
 
@@ -30,8 +39,11 @@ def load(
     up: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-) -> RotationPrior:
-    """A built-in prior by name, or a mixture file (SMPLify's `gmm_08.pkl`, or an npz like it).
+) -> PriorModel:
+    """A built-in prior by name, or a file.
+
+    Files: a posterior trained here (.safetensors with its JSON beside it), SMPLify's mixture
+    (`gmm_08.pkl`), or an npz like it.
 
     Args:
         name_or_path: see `BUILT_IN`. num_betas: S of the body it is for.
@@ -41,6 +53,8 @@ def load(
     Raises:
         InputError: no such prior or file, or a file that is something else.
     """
+    if name_or_path in _POSTERIORS or name_or_path.endswith(".safetensors"):
+        return _load_flow(name_or_path, dtype=dtype, device=device)
     if name_or_path in BUILT_IN:
         arrays = _read_built_in(_FILES[name_or_path])
         name = name_or_path
@@ -63,6 +77,21 @@ def load(
         density = MaxMixturePose(means, covariances, weights)
     prior = RotationPrior(name, [density, HingeLimits()], num_betas=num_betas, up=up)
     return prior.to(dtype=dtype, device=device)
+
+
+def _load_flow(name_or_path: str, *, dtype: torch.dtype, device: torch.device | str) -> FlowPrior:
+    blind = False
+    path = Path(name_or_path).expanduser()
+    if name_or_path in _POSTERIORS:
+        file, blind = _POSTERIORS[name_or_path]
+        path = Path(str(resources.files("priors") / "weights" / file))
+    posterior, about = load_posterior(path, dtype=dtype, device=device)
+    return FlowPrior(
+        name_or_path if name_or_path in _POSTERIORS else path.stem,
+        posterior,
+        SCHEMAS[about["schema"]],
+        blind=blind,
+    )
 
 
 def _read_built_in(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -69,9 +69,7 @@ def posterior_losses(
     noise = torch.randn(
         len(target), ROTATION_NUMBERS, generator=generator, dtype=target.dtype, device=target.device
     )
-    noisy = target + weights.target_noise * torch.nn.functional.pad(
-        noise, (0, posterior.num_betas)
-    )
+    noisy = target + weights.target_noise * torch.nn.functional.pad(noise, (0, posterior.num_betas))
     density = posterior.flow.encode(noisy, context)
 
     # the mode of everybody, then one random sample of some
@@ -123,7 +121,9 @@ def posterior_losses(
         "orthonormal": ((gram - eye) ** 2).mean((-1, -2)).sum(-1).mean(),
         "camera": torch.nn.functional.smooth_l1_loss(
             numbers, true_numbers.clamp(-5, 5), beta=0.1, reduction="none"
-        ).sum(-1).mean(),
+        )
+        .sum(-1)
+        .mean(),
     }
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
     return Losses(total, terms)

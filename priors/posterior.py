@@ -101,9 +101,7 @@ class KeypointPosterior(nn.Module):
     def sample(self, context: Tensor, count: int, generator: torch.Generator) -> Bodies:
         """Random bodies, `count` of each person."""
         shape = (len(context), count, self.flow.features)
-        noise = torch.randn(
-            shape, generator=generator, dtype=context.dtype, device=context.device
-        )
+        noise = torch.randn(shape, generator=generator, dtype=context.dtype, device=context.device)
         return self.bodies(noise, context)
 
     def log_prob(self, rotations: Tensor, betas: Tensor, context: Tensor) -> Tensor:

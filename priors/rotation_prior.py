@@ -15,6 +15,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from models.body import Body
+from models.cameras import Camera
+from models.keypoints import KeypointSchema
 from models.kinematics import NUM_BODY_JOINTS, NUM_JOINTS
 from models.rotations import (
     axis_angle_jacobian,
@@ -23,7 +26,7 @@ from models.rotations import (
     retract,
     skew,
 )
-from priors.base import Pose, PoseJacobian, PosePrior, Term
+from priors.base import Pose, PoseJacobian, PosePrior, Start, Term
 
 POSE_SIZE = NUM_BODY_JOINTS * 3  # axis-angle numbers of the body joints
 UP_SIZE = 3  # the direction of up in the root's axes
@@ -152,6 +155,21 @@ class RotationPrior(PosePrior):
             slope_up = torch.nn.functional.pad(-skew(body_up), (0, size - 3)) if jacobian else None
             found.append(Term("upright", body_up - self.up, slope_up))
         return found
+
+    def given(
+        self,
+        schema: KeypointSchema,
+        keypoints: Tensor,
+        confidence: Tensor,
+        camera: Camera,
+        body: Body,
+    ) -> RotationPrior:
+        """Itself: what was seen changes nothing."""
+        return self
+
+    def start(self) -> Start | None:
+        """None: it has seen nobody."""
+        return None
 
     def modes(self) -> Pose:
         """The likeliest body poses with an unturned root and the mean shape."""

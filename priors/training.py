@@ -333,9 +333,7 @@ def disguise(
     count, device = len(confidence), confidence.device
 
     def rand(*shape: int) -> Tensor:
-        return torch.rand(
-            count, *shape, generator=generator, dtype=confidence.dtype, device=device
-        )
+        return torch.rand(count, *shape, generator=generator, dtype=confidence.dtype, device=device)
 
     power = torch.exp(torch.log(torch.tensor(0.15)) + rand(1) * math.log(2.0 / 0.15))
     told = confidence**power
@@ -358,9 +356,7 @@ def _join_people(parts: list[People]) -> People:
     camera = Camera(
         torch.cat([p.camera.focal for p in parts]), torch.cat([p.camera.center for p in parts])
     )
-    rest = {
-        n: torch.cat([getattr(p, n) for p in parts]) for n in People._fields if n != "camera"
-    }
+    rest = {n: torch.cat([getattr(p, n) for p in parts]) for n in People._fields if n != "camera"}
     return People(camera=camera, **rest)
 
 

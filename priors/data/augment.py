@@ -125,5 +125,3 @@ def _take_posture(posture: Posture, rotations: Tensor, generator: torch.Generato
         root = down @ axis_angle_to_matrix(torch.stack((zero, roll, zero), -1)) @ root
     rotations[:, 0] = root
     return rotations
-
-

@@ -1,0 +1,150 @@
+"""The flow posterior as the solver sees it: the latent is z, the energy half its squared norm."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.body import Body
+from models.cameras import Camera
+from models.keypoints import KeypointSchema
+from models.rotations import rotation_6d_jacobian, rotation_6d_to_matrix
+from priors.base import Pose, PoseJacobian, PosePrior, Start, Term
+from priors.bound_flow import BoundFlow
+from priors.posterior import (
+    NUM_JOINTS,
+    ROTATION_NUMBERS,
+    KeypointPosterior,
+    mode_translation,
+)
+
+
+class FlowPrior:
+    """A keypoint posterior, ready to be told what was seen.
+
+    Args:
+        name: what results call it. posterior: in evaluation mode. schema: what it was trained on.
+        blind: ignore what was seen: the unconditional prior.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        posterior: KeypointPosterior,
+        schema: KeypointSchema,
+        *,
+        blind: bool = False,
+    ) -> None:
+        self.name, self.posterior, self.schema, self.blind = name, posterior, schema, blind
+
+    @torch.no_grad()
+    def given(
+        self,
+        schema: KeypointSchema,
+        keypoints: Tensor,
+        confidence: Tensor,
+        camera: Camera,
+        body: Body,
+    ) -> FlowGiven:
+        """The prior of B people whose keypoints (B, K, 2) pixels were seen."""
+        keypoints, confidence = to_schema(schema, self.schema, keypoints, confidence)
+        told = torch.zeros_like(confidence) if self.blind else confidence
+        context = self.posterior.condition(keypoints, told, camera)
+        flow = BoundFlow.bind(self.posterior.flow, context)
+        start = Start(torch.zeros_like(context[:, :1]), torch.zeros_like(context[:, :1]))
+        given = FlowGiven(self.name, self.posterior, context, flow, start)
+        latent = context.new_zeros(len(context), flow.features)
+        if self.blind:
+            return FlowGiven(self.name, self.posterior, context, flow, None)
+        betas = given.decode(latent).betas
+        transl = mode_translation(
+            self.posterior, context, betas, keypoints, confidence, camera, body
+        )
+        return FlowGiven(self.name, self.posterior, context, flow, Start(latent, transl))
+
+
+class FlowGiven(PosePrior):
+    """p(body | seen) of B people; `context` (B, C) is what was seen of each."""
+
+    def __init__(
+        self,
+        name: str,
+        posterior: KeypointPosterior,
+        context: Tensor,
+        flow: BoundFlow,
+        start: Start | None,
+    ) -> None:
+        self.name, self.posterior, self.context, self.flow = name, posterior, context, flow
+        self._start = start
+        self.step_blocks = {"latent": flow.features}
+
+    def encode(self, pose: Pose) -> Tensor:
+        """Latents (B, D) of bodies."""
+        vectors = self.posterior.vectors(pose.rotations, pose.betas)
+        with torch.no_grad():
+            return self.posterior.flow.encode(vectors, self.context).latent
+
+    def decode(self, latent: Tensor) -> Pose:
+        """Bodies of latents (B, D)."""
+        vectors = self.flow.decode(latent)
+        six = vectors[:, :ROTATION_NUMBERS].unflatten(-1, (NUM_JOINTS, 6))
+        return Pose(rotation_6d_to_matrix(six), vectors[:, ROTATION_NUMBERS:])
+
+    def decode_jacobian(self, latent: Tensor) -> tuple[Pose, PoseJacobian | None]:
+        """Bodies and how they move with z."""
+        vectors, slope = self.flow.decode_jacobian(latent)
+        six = vectors[:, :ROTATION_NUMBERS].unflatten(-1, (NUM_JOINTS, 6))
+        rotations, turning = rotation_6d_jacobian(six)
+        by_six = slope[:, :ROTATION_NUMBERS].unflatten(1, (NUM_JOINTS, 6))
+        return (
+            Pose(rotations, vectors[:, ROTATION_NUMBERS:]),
+            PoseJacobian((turning @ by_six).flatten(1, 2), slope[:, ROTATION_NUMBERS:]),
+        )
+
+    def move(self, latent: Tensor, step: Tensor) -> Tensor:
+        """Z + step."""
+        return latent + step
+
+    def terms(self, latent: Tensor, *, jacobian: bool) -> list[Term]:
+        """The term "latent": z itself."""
+        eye = torch.eye(latent.shape[-1], dtype=latent.dtype, device=latent.device)
+        return [Term("latent", latent, eye.expand(len(latent), -1, -1) if jacobian else None)]
+
+    def start(self) -> Start | None:
+        """The mode, where the head sees it; None for the blind prior."""
+        return self._start
+
+    def modes(self) -> Pose:
+        """The mode of the first person's posterior; of the blind prior it is everybody's."""
+        first = self.flow.rows(torch.zeros(1, dtype=torch.long, device=self.context.device))
+        zero = self.context.new_zeros(1, self.flow.features)
+        return FlowGiven(self.name, self.posterior, self.context[:1], first, None).decode(zero)
+
+    def rows(self, index: Tensor) -> FlowGiven:
+        """The same for some of the people."""
+        start = None if self._start is None else Start(*(t[index] for t in self._start))
+        return FlowGiven(
+            self.name, self.posterior, self.context[index], self.flow.rows(index), start
+        )
+
+
+def to_schema(
+    given: KeypointSchema, wanted: KeypointSchema, keypoints: Tensor, confidence: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Keypoints of one schema in another's order; what it lacks has confidence 0.
+
+    Midpoints that a detector would report (neck, mid-hip) are made where both ends were seen.
+    """
+    if given is wanted:
+        return keypoints, confidence
+    source = torch.tensor(given.map_to(wanted), device=keypoints.device)
+    there = source >= 0
+    moved = keypoints[:, source.clamp(min=0)] * there[:, None]
+    trust = confidence[:, source.clamp(min=0)] * there
+    for place, name in enumerate(wanted.names):
+        pair = wanted.midpoint_of(name)
+        if pair is not None and not bool(there[place]):
+            ends = wanted.indices(list(pair))
+            moved[:, place] = moved[:, ends].mean(1)
+            trust[:, place] = trust[:, ends].amin(1)
+    return moved, trust
