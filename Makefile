@@ -8,7 +8,7 @@ PYTHON ?= python3
 OUT ?= out
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 DESCRIBED := setup.cfg pyproject.toml constraints.txt
 PICTURE := examples/data/camera
 

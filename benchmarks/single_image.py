@@ -39,7 +39,7 @@ from models.cameras import Camera
 from models.keypoints import BODY25
 from models.kinematics import joint_index
 from models.rotations import axis_angle_to_matrix
-from priors.base import Pose, PosePrior
+from priors.base import Pose, PosePrior, PriorModel
 from priors.data.mocap import read_mocap
 from priors.data.synthetic import TRUNCATED, People, PeopleMaker, Scenery
 from priors.load import load
@@ -72,6 +72,7 @@ class Run:
     focal: str
     people: People
     problem: FitProblem
+    prior: PosePrior
     result: FitResult
     true_joints: Tensor
     measures: dict[str, Tensor]
@@ -112,7 +113,7 @@ def main() -> None:
         "people_a_set": args.people,
         "seed": args.seed,
         "joints": len(JOINTS),
-        "cpu_seconds_alone": alone(runs[0], body, prior),
+        "cpu_seconds_alone": alone(runs[0], body),
         **conditions(),
         "runs": [summary(r) for r in runs],
         "worst": {name: [fact for _, _, fact in found] for name, found in worst.items()},
@@ -128,7 +129,7 @@ def main() -> None:
         put_between_marks(args.page, "single_image", text)
 
 
-def run(name: str, focal: str, people: People, body: Body, prior: PosePrior) -> Run:
+def run(name: str, focal: str, people: People, body: Body, model: PriorModel) -> Run:
     """Fit a set of people and compare with the truth."""
     recipe = RECIPES[DEFAULT_RECIPE]
     camera = people.camera
@@ -136,6 +137,7 @@ def run(name: str, focal: str, people: People, body: Body, prior: PosePrior) -> 
         diagonal = people.size.norm(dim=-1, keepdim=True)
         camera = Camera(diagonal.expand(-1, 2), people.camera.center)
     problem = FitProblem.build(SCHEMA, people.keypoints, people.confidence, camera)
+    prior = model.given(SCHEMA, problem.keypoints, problem.confidence, camera, body)
     began = time.process_time()
     result = fit_people(problem, body, prior, recipe)
     cpu_seconds = time.process_time() - began
@@ -175,7 +177,7 @@ def run(name: str, focal: str, people: People, body: Body, prior: PosePrior) -> 
         "distance": result.transl[:, 2],
         "true_distance": people.transl[:, 2],
     }
-    return Run(name, focal, people, problem, result, truth, measures, cpu_seconds)
+    return Run(name, focal, people, problem, prior, result, truth, measures, cpu_seconds)
 
 
 def summary(done: Run) -> dict[str, Any]:
@@ -207,12 +209,13 @@ def summary(done: Run) -> dict[str, Any]:
     }
 
 
-def alone(done: Run, body: Body, prior: PosePrior, people: int = 10) -> float:
+def alone(done: Run, body: Body, people: int = 10) -> float:
     """Median CPU seconds of a person who is fitted alone."""
     seconds = []
     for i in range(min(people, len(done.problem))):
+        one = torch.tensor([i])
         began = time.process_time()
-        fit_people(done.problem.rows(torch.tensor([i])), body, prior, RECIPES[DEFAULT_RECIPE])
+        fit_people(done.problem.rows(one), body, done.prior.rows(one), RECIPES[DEFAULT_RECIPE])
         seconds.append(time.process_time() - began)
     return statistics.median(seconds)
 

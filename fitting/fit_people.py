@@ -20,7 +20,7 @@ from fitting.uncertainty import keypoint_sd
 from models.body import Body
 from models.cameras import Camera
 from models.keypoints import KeypointSchema
-from priors.base import PosePrior
+from priors.base import Pose, PosePrior
 
 PEOPLE_AT_ONCE = 64  # with their hypotheses they fill about 100 MB
 
@@ -73,6 +73,7 @@ def fit_people(
     recipe: Recipe,
     *,
     options: Options | None = None,
+    start: tuple[Pose, Tensor] | None = None,
     people_at_once: int = PEOPLE_AT_ONCE,
     progress: Callable[[int], object] | None = None,
 ) -> FitResult:
@@ -81,7 +82,9 @@ def fit_people(
     Args:
         problem: of B people, in the number type and on the device to compute in.
         body, prior: in the same. recipe: the stages.
-        people_at_once: bounds the memory. progress: called with the number of people just done.
+        start: bodies and translations (B, 3) to begin at; None lets the prior say, or tries
+            orientations all around. people_at_once: bounds the memory.
+        progress: called with the number of people just done.
 
     Returns:
         The people in their order. A person whose values are not finite has status INVALID.
@@ -90,10 +93,15 @@ def fit_people(
     if not len(problem):
         raise ValueError("fit_people needs at least one person")
     parts = []
-    for start in range(0, len(problem), people_at_once):
-        rows = torch.arange(start, min(start + people_at_once, len(problem)))
+    for first in range(0, len(problem), people_at_once):
+        rows = torch.arange(first, min(first + people_at_once, len(problem)))
         rows = rows.to(problem.keypoints.device)
-        parts.append(_fit_chunk(problem.rows(rows), body, prior.rows(rows), recipe, options))
+        given = None
+        if start is not None:
+            pose, transl = start
+            given = Pose(pose.rotations[rows], pose.betas[rows]), transl[rows]
+        some = problem.rows(rows), body, prior.rows(rows)
+        parts.append(_fit_chunk(*some, recipe, options, given))
         if progress is not None:
             progress(len(rows))
     joined = parts[0] if len(parts) == 1 else _join(parts)
@@ -101,9 +109,14 @@ def fit_people(
 
 
 def _fit_chunk(
-    problem: FitProblem, body: Body, prior: PosePrior, recipe: Recipe, options: Options | None
+    problem: FitProblem,
+    body: Body,
+    prior: PosePrior,
+    recipe: Recipe,
+    options: Options | None,
+    start: tuple[Pose, Tensor] | None,
 ) -> FitResult:
-    person, state = _starts(problem, body, prior)
+    person, state = _starts(problem, body, prior, start)
     first = state
     spent = torch.zeros(len(person), dtype=torch.long, device=person.device)
     for stage in recipe.stages:
@@ -127,12 +140,16 @@ def _fit_chunk(
     return _describe(final, state, solution, spent, beginning.energy, recipe)
 
 
-def _starts(problem: FitProblem, body: Body, prior: PosePrior) -> tuple[Tensor, State]:
+def _starts(
+    problem: FitProblem, body: Body, prior: PosePrior, start: tuple[Pose, Tensor] | None
+) -> tuple[Tensor, State]:
     """Start states, the same number for every person in turn, and whose each is."""
+    everyone = torch.arange(len(problem), device=problem.keypoints.device)
+    if start is not None:
+        return everyone, State(prior.encode(start[0]), start[1])
     given = prior.start()
     if given is not None:  # the prior has seen the people
-        person = torch.arange(len(problem), device=problem.keypoints.device)
-        return person, State(given.latent, given.transl)
+        return everyone, State(given.latent, given.transl)
     found = hypotheses(problem, body, prior, prior.modes())
     return found.person, found.state
 

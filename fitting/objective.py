@@ -146,7 +146,7 @@ class Objective:
         loss, weight = geman_mcclure(squared, data.scale * size)
         # what lies behind the camera is as wrong as can be, in no direction
         loss = torch.where(in_front | ~seen, loss, (data.scale * size) ** 2)
-        trust = evidence / (data.sigma * size) ** 2
+        trust = evidence**data.confidence_power / (data.sigma * size) ** 2
         terms = {"reprojection": 0.5 * (trust * loss).sum(-1)}
         root = (trust * weight * in_front).sqrt()[..., None]
         stacked = (root[..., None] * jacobian).flatten(1, 2)

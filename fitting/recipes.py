@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Reprojection:
-    """The data term: sum over keypoints of c * rho(r) / (2 sigma^2), r the error in box sides.
+    """The data term: sum over keypoints of c^p rho(r) / (2 sigma^2), r the error in box sides.
 
     Attributes:
         sigma: expected detector noise, in units of the person's box.
         scale: Geman-McClure scale, in units of the person's box.
+        confidence_power: p; 1, or 2 as in SMPLify and ProHMR.
     """
 
     sigma: float
     scale: float
+    confidence_power: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class TrainingConfig:
     """
 
     sizes: dict[str, Any] = field(default_factory=dict)
-    steps: int = 6000
+    steps: int = 5500
     batch: int = 1024
     rate: float = 1e-3
     weight_decay: float = 1e-4
@@ -60,7 +60,11 @@ class TrainingConfig:
     unseen: float = 0.03
     seed: int = 0
     losses: LossWeights = field(default_factory=LossWeights)
-    detector: Detector = field(default_factory=Detector)
+    detector: Detector = field(
+        default_factory=lambda: Detector(
+            outliers=0.03, wrong_but_sure=2, wrong_by=(0.05, 0.5), wrong_share=0.25
+        )
+    )
     augmentation: Augmentation = field(default_factory=Augmentation)
     plain_scenery: Scenery = field(
         default_factory=lambda: Scenery(box=(0.15, 1.0), off_centre=0.35, focal=(0.5, 3.0))

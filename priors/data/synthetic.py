@@ -50,6 +50,8 @@ class Detector:
             wrong, by `outlier_size` of the box. missed: share of keypoints not found.
         hidden_limbs: chance that a limb is occluded. swaps: chance that a person's legs (or arms)
             have left and right exchanged.
+        wrong_but_sure: so many keypoints of a person are off by `wrong_by` (range, in boxes), with
+            the confidence of good ones; of `wrong_share` of the people.
     """
 
     noise: float = 1.0
@@ -58,6 +60,9 @@ class Detector:
     missed: float = 0.03
     hidden_limbs: float = 0.05
     swaps: float = 0.01
+    wrong_but_sure: int = 0
+    wrong_by: tuple[float, float] = (0.33, 0.33)
+    wrong_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,17 @@ class PeopleMaker:
             for place in places:
                 seen[:, place] &= ~hidden
         detected = true + error
+        if model.wrong_but_sure:
+            # the lowest of random numbers among the seen: so many keypoints of each person
+            order = torch.where(seen, rand(count, keypoints), 2.0).argsort(-1)
+            wrong = order[:, : model.wrong_but_sure]
+            angle = 2 * math.pi * rand(count, model.wrong_but_sure)
+            low, high = model.wrong_by
+            reach = box[:, None] * (low + (high - low) * rand(count, model.wrong_but_sure))
+            reach = torch.where(rand(count, 1) < model.wrong_share, reach, 0)
+            far = reach[..., None] * torch.stack((angle.cos(), angle.sin()), -1)
+            index = wrong[..., None].expand(-1, -1, 2)
+            detected = detected.scatter_add(1, index, far)
         for swapped in (("Knee", "Ankle", "BigToe", "SmallToe", "Heel", "Hip"), ("Elbow", "Wrist")):
             flip = list(range(keypoints))
             for joint in swapped:

@@ -1,0 +1,297 @@
+"""How good the keypoint posterior is: density, calibration, its mode, its samples, its fits.
+
+    python -m benchmarks.posterior --mocap MOCAP/test
+
+On made-up people with known bodies from motion capture that no prior has seen: whole people, people
+whom the picture's frame cuts, and people of whom two keypoints are wrong with high confidence.
+Writes `posterior.json`, `posterior.md` and `posterior_calibration.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
+from benchmarks.single_image import JOINTS
+from fitting.fit_people import fit_people
+from fitting.metrics import orientation_error, pa_mpjpe
+from fitting.problem import FitProblem
+from fitting.recipes import RECIPES, Recipe, Reprojection, Stage
+from models.body import Body
+from models.body_files import find_body
+from models.keypoints import BODY25
+from models.rotations import axis_angle_to_matrix
+from priors.base import Pose
+from priors.data.mocap import read_mocap
+from priors.data.synthetic import TRUNCATED, Detector, People, PeopleMaker, Scenery
+from priors.flow_prior import FlowGiven, FlowPrior
+from priors.gmm import MaxMixturePose
+from priors.joint_limits import ExponentialBending
+from priors.load import load
+from priors.rotation_prior import RotationPrior
+
+SETS = {
+    "plain": (Detector(), Scenery()),
+    "truncated": (Detector(), TRUNCATED),
+    "outliers": (Detector(wrong_but_sure=2), Scenery()),
+}
+BEST_OF = (1, 5, 10, 25, 100, 1000, 4096)
+LEVELS = (0.5, 0.8, 0.95)
+UP = torch.tensor([0.0, -1.0, 0.0])
+# SMPLify's published weights (as in SPIN) in this project's units: the error in pixels of a crop of
+# 224 that holds the box 1.2 times, robust scale 100 of them, confidence squared
+CROP = 224 / 1.2
+PUBLISHED = Recipe(
+    "smplify weights",
+    "gmm",
+    (
+        Stage("camera", ("root", "transl"), Reprojection(0.05, 0.5), {}, 10),
+        Stage(
+            "all",
+            ("all",),
+            Reprojection((2 * CROP**2) ** -0.5, 100 / CROP, 2.0),
+            {"pose": 4.78**2, "angle": 2 * 15.2**2, "shape": 2 * 5.0**2},
+            60,
+        ),
+    ),
+)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], prog="python -m benchmarks.posterior"
+    )
+    parser.add_argument("--mocap", type=Path, required=True, help="folder of AMASS files (test)")
+    parser.add_argument("--people", type=int, default=1000, help="in each set")
+    parser.add_argument("--sampled", type=int, default=200, help="people for best of 4,096")
+    parser.add_argument("--prior", default="keypoint-flow")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--page", type=Path, help="put the table into this page, too")
+    args = parser.parse_args()
+    body = find_body("open")
+    flow = load(args.prior)
+    assert isinstance(flow, FlowPrior)
+    mocap = read_mocap(args.mocap)
+    poses = axis_angle_to_matrix(torch.from_numpy(mocap.poses).float())
+    weights = torch.from_numpy(mocap.balanced_weights()).float()
+    found: dict[str, Any] = {}
+    ranks: dict[str, dict[str, Tensor]] = {}
+    for name, (detector, scenery) in SETS.items():
+        maker = PeopleMaker(body, poses, weights, BODY25, detector, scenery)
+        people = maker.draw(args.people, torch.Generator().manual_seed(args.seed))
+        found[name], ranks[name] = measure(people, body, flow, args.sampled, args.seed)
+        print(name, json.dumps(found[name]["methods"]), flush=True)
+    content = {
+        "what": "keypoint posterior, made-up people from unseen motion capture",
+        "prior": flow.name,
+        "people_a_set": args.people,
+        "sampled": args.sampled,
+        "seed": args.seed,
+        **conditions(),
+        "sets": found,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_json(args.out / "posterior.json", content)
+    text = markdown(json.loads((args.out / "posterior.json").read_text(encoding="utf-8")))
+    (args.out / "posterior.md").write_text(text, encoding="utf-8")
+    plot_ranks(ranks, args.out / "posterior_calibration.png")
+    if args.page is not None:
+        put_between_marks(args.page, "posterior", text)
+
+
+def measure(
+    people: People, body: Body, flow: FlowPrior, sampled: int, seed: int
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Everything about one set of people."""
+    problem = FitProblem.build(BODY25, people.keypoints, people.confidence, people.camera)
+    given = flow.given(BODY25, people.keypoints, people.confidence, people.camera, body)
+    truth = body.joints(people.betas, people.rotations)
+    density = nll(given, people, seed)
+    start = given.start()
+    assert start is not None
+    mode = given.decode(start.latent)
+    methods = {"mode": errors(body.joints(mode.betas, mode.rotations), truth, mode, people)}
+    for name, recipe, prior, begin in contestants(given, mode, start.transl, body):
+        began = time.process_time()
+        result = fit_people(problem, body, prior, recipe, start=begin)
+        spent = (time.process_time() - began) / len(problem)
+        pose = Pose(result.rotations, result.betas)
+        methods[name] = {
+            **errors(body.joints(*pose[::-1]), truth, pose, people),
+            "reprojection_percent": 100 * (result.reprojection_px / result.size).mean().item(),
+            "cpu_ms": 1000 * spent,
+        }
+    samples = sample_measures(given, people, body, truth, sampled, seed)
+    return {**density, "methods": methods, **samples[0]}, samples[1]
+
+
+def contestants(given: FlowGiven, mode: Pose, transl: Tensor, body: Body) -> list[tuple]:
+    """Name, recipe, prior and start of every way to fit."""
+    gmm = load("gmm", up=UP)
+    assert isinstance(gmm, RotationPrior)
+    plain = load("gmm")
+    assert isinstance(plain, RotationPrior)
+    mixture = plain.pose_terms[0]
+    assert isinstance(mixture, MaxMixturePose)
+    published = RotationPrior("smplify", [mixture, ExponentialBending()])
+    tuned = RECIPES["gmm"]
+    begin = (mode, transl)
+    return [
+        ("flow fitting", RECIPES["flow"], given, None),
+        ("GMM from the mode, SMPLify's weights", PUBLISHED, published, begin),
+        ("GMM from the mode, tuned", replace(tuned, stages=tuned.stages[-1:]), gmm, begin),
+        ("GMM from all around, tuned", tuned, gmm, None),
+    ]
+
+
+def errors(joints: Tensor, truth: Tensor, pose: Pose, people: People) -> dict[str, float]:
+    """MPJPE and PA-MPJPE over 14 joints, mm, and the root's orientation, degrees."""
+    aligned = (joints - joints[:, :1] - truth + truth[:, :1])[:, JOINTS]
+    turned = orientation_error(pose.rotations[:, 0], people.rotations[:, 0])
+    return {
+        "mpjpe_mm": 1000 * aligned.norm(dim=-1).mean().item(),
+        "pa_mpjpe_mm": 1000 * pa_mpjpe(joints[:, JOINTS], truth[:, JOINTS]).mean().item(),
+        "orientation_deg": turned.mean().item(),
+        "turned_share": (turned > 45).float().mean().item(),
+    }
+
+
+def nll(given: FlowGiven, people: People, seed: int) -> dict[str, float]:
+    """Negative log likelihood of the true bodies, nats a person, with the targets' own noise.
+
+    A rotation's 6D vector lies on a surface where no density over R^6 is finite: training puts
+    noise on it, and so does this measure.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    vectors = given.posterior.vectors(people.rotations, people.betas)
+    noise = torch.randn(vectors.shape, generator=generator)
+    noise[:, -people.betas.shape[-1] :] = 0
+    with torch.no_grad():
+        density = given.posterior.flow.encode(vectors + 0.03 * noise, given.context)
+    return {
+        "nll_nats": -density.log_prob.mean().item(),
+        "nll_median_nats": -density.log_prob.median().item(),
+    }
+
+
+def sample_measures(
+    given: FlowGiven, people: People, body: Body, truth: Tensor, count: int, seed: int
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Best of n, coverage of intervals, and ranks of the truth among samples."""
+    most = BEST_OF[-1]
+    generator = torch.Generator().manual_seed(seed)
+    best: dict[int, list[Tensor]] = {n: [] for n in BEST_OF}
+    inside: dict[str, list[Tensor]] = {"all": [], "depth": [], "sideways": []}
+    ranks: dict[str, list[Tensor]] = {"radius": [], "joint x": [], "joint y": [], "depth z": []}
+    seconds = 0.0
+    for row in range(count):
+        one = given.rows(torch.tensor([row]))
+        noise = torch.randn(most, given.flow.features, generator=generator)
+        noise[0] = 0  # the mode counts as the first sample
+        began = time.process_time()
+        many = one.rows(torch.zeros(most, dtype=torch.long))
+        pose = many.decode(noise)
+        joints = body.joints(pose.betas, pose.rotations)
+        seconds += time.process_time() - began
+        target = truth[row]
+        error = 1000 * pa_mpjpe(joints[:, JOINTS], target[JOINTS].expand(most, -1, -1))
+        for n in BEST_OF:
+            best[n].append(error[:n].min())
+        # joints relative to the pelvis; the mode is no draw
+        drawn = (joints[1:] - joints[1:, :1])[:, JOINTS]
+        true = (target - target[:1])[JOINTS]
+        place = (drawn < true).float().mean(0)  # (14, 3), 0 to 1
+        for axis, name in enumerate(("joint x", "joint y", "depth z")):
+            ranks[name].append(place[:, axis])
+        off = (place - 0.5).abs()
+        hit = torch.stack([off <= level / 2 for level in LEVELS], -1)  # (14, 3, levels)
+        inside["all"].append(hit.float().mean((0, 1)))
+        inside["depth"].append(hit[:, 2].float().mean(0))
+        inside["sideways"].append(hit[:, :2].float().mean((0, 1)))
+        latent = one.encode(Pose(people.rotations[row : row + 1], people.betas[row : row + 1]))
+        radius = latent[0].norm()
+        ranks["radius"].append((noise[1:].norm(dim=-1) < radius).float().mean()[None])
+    coverage = {
+        name: dict(zip(map(str, LEVELS), torch.stack(hits).mean(0).tolist(), strict=True))
+        for name, hits in inside.items()
+    }
+    return (
+        {
+            "best_of_pa_mpjpe_mm": {str(n): torch.stack(e).mean().item() for n, e in best.items()},
+            "coverage": coverage,
+            "cpu_ms_for_4096": 1000 * seconds / count,
+        },
+        {name: torch.cat(values) for name, values in ranks.items()},
+    )
+
+
+def plot_ranks(ranks: dict[str, dict[str, Tensor]], path: Path) -> None:
+    """Histograms of ranks; flat is calibrated."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    kinds = list(next(iter(ranks.values())))
+    figure, axes = plt.subplots(len(ranks), len(kinds), figsize=(11, 6.5), squeeze=False)
+    for row, (name, of_set) in zip(axes, ranks.items(), strict=True):
+        for axis, kind in zip(row, kinds, strict=True):
+            axis.hist(of_set[kind], bins=20, range=(0, 1), density=True, color="#8fcca3")
+            axis.axhline(1, color="#444444", linewidth=0.8)
+            axis.set_title(f"{name}: {kind}", fontsize=9)
+            axis.set_yticks([])
+    figure.suptitle("Rank of the truth among 4,095 samples (flat is calibrated)", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The tables as a page's part."""
+    lines = [conditions_line(content), ""]
+    for name, of_set in content["sets"].items():
+        lines += [
+            f"**{name}** ({content['people_a_set']} people)",
+            "",
+            "| method | MPJPE mm | PA-MPJPE mm | orientation | turned > 45° | reprojection | CPU |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        for method, m in of_set["methods"].items():
+            reprojection = m.get("reprojection_percent")
+            lines.append(
+                f"| {method} | {m['mpjpe_mm']:.1f} | {m['pa_mpjpe_mm']:.1f} | "
+                f"{m['orientation_deg']:.1f}° | {100 * m['turned_share']:.1f} % | "
+                + ("|" if reprojection is None else f"{reprojection:.2f} % of box | ")
+                + (" |" if reprojection is None else f"{m['cpu_ms']:.0f} ms |")
+            )
+        lines.append("")
+    lines += ["| set | NLL nats | " + " | ".join(f"best of {n}" for n in BEST_OF) + " |"]
+    lines += ["| --- " * (len(BEST_OF) + 2) + "|"]
+    for name, of_set in content["sets"].items():
+        values = (f"{v:.1f}" for v in of_set["best_of_pa_mpjpe_mm"].values())
+        lines.append(f"| {name} | {of_set['nll_nats']:.1f} | " + " | ".join(values) + " |")
+    lines += ["", "| set | intervals of | 50 % | 80 % | 95 % |", "| --- | --- | --- | --- | --- |"]
+    for name, of_set in content["sets"].items():
+        for kind, levels in of_set["coverage"].items():
+            lines.append(
+                f"| {name} | {kind} | "
+                + " | ".join(f"{100 * v:.0f} %" for v in levels.values())
+                + " |"
+            )
+    times = ", ".join(f"{s['cpu_ms_for_4096']:.0f} ms" for s in content["sets"].values())
+    lines += ["", f"4,096 samples of one person with their joints: {times} (CPU time)."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
