@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fitting.doctor import doctor as doctor
     from fitting.fit_image import fit as fit
+    from fitting.train_prior import train as train
 
-_VERBS = {"fit": "fitting.fit_image", "doctor": "fitting.doctor"}
-__all__ = ["doctor", "fit"]
+_VERBS = {"fit": "fitting.fit_image", "doctor": "fitting.doctor", "train": "fitting.train_prior"}
+__all__ = ["doctor", "fit", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A user's mistake is one line on standard error and status 2; a traceback only with --debug.
     """
     parser = _parser()
-    args = parser.parse_args(arguments)
+    args, rest = parser.parse_known_args(arguments)
+    if rest and not (args.verb == "fit" and _take_late_file(args, rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return int(args.run(args))
     except InputError as error:
@@ -43,6 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _take_late_file(args: argparse.Namespace, rest: list[str]) -> bool:
+    """`fit PICTURE --out DIR KEYPOINTS`: argparse takes the first file for the only one."""
+    if args.image is not None or len(rest) != 1 or rest[0].startswith("-"):
+        return False
+    args.image, args.keypoints = args.keypoints, rest[0]
+    return True
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="flowfit",
@@ -52,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_fit(verbs, common)
+    _add_train(verbs, common)
     doctor = verbs.add_parser(
         "doctor", parents=[common], help="what this machine has, and how to get what is missing"
     )
@@ -77,8 +88,8 @@ def _add_fit(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         metavar=("W", "H"),
         help="pixels, in place of the picture",
     )
-    fit.add_argument("--recipe", default=None, help="what is minimised (default: gmm)")
-    fit.add_argument("--prior", help="built-in prior or a mixture file (default: the recipe's)")
+    fit.add_argument("--recipe", default=None, help="what is minimised: flow (default) or gmm")
+    fit.add_argument("--prior", help="built-in prior, or a file of one (default: the recipe's)")
     fit.add_argument(
         "--body", help="SMPL file or folder, or open, open-low (default: $FLOWFIT_BODY, then open)"
     )
@@ -89,6 +100,7 @@ def _add_fit(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
     fit.add_argument("--focal", type=float, metavar="PX", help="default: EXIF's, else the diagonal")
     fit.add_argument("--person", default="all", metavar="N", help="only this one, or all")
     fit.add_argument("--device", default="cpu")
+    fit.add_argument("--threads", type=int, default=1, metavar="N", help="of the CPU (default: 1)")
     fit.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     fit.add_argument(
         "--mesh",
@@ -108,6 +120,10 @@ def _fit(args: argparse.Namespace) -> int:
 
     from fitting.fit_image import DEFAULT_RECIPE, fit
 
+    if args.threads < 1:
+        raise InputError(f"--threads {args.threads}: give 1 or more")
+    # a few people make small matrices, on which threads mostly wait for each other
+    torch.set_num_threads(args.threads)
     done = fit(
         args.image,
         args.keypoints,
@@ -143,6 +159,60 @@ def _fit(args: argparse.Namespace) -> int:
     report = done.report
     print(f"focal length {report['focal_px']:.0f} px: {report['focal_source']}")
     print(f"{len(done.files)} files in {args.out} ({report['seconds']:.1f} s)")
+    return 0
+
+
+def _add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    train = verbs.add_parser(
+        "train",
+        parents=[common],
+        help="train a posterior on your own motion capture",
+        description="Train a posterior. Writes posterior.safetensors and .json, log.csv and "
+        "state.pt; run again with the same arguments, it goes on where it was stopped.",
+    )
+    train.add_argument("what", choices=("keypoints",), help="what the posterior will be given")
+    train.add_argument("--mocap", required=True, metavar="DIR", help="folder of AMASS npz files")
+    train.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    train.add_argument("--validation", metavar="DIR", help="folder of other AMASS npz files")
+    train.add_argument("--config", metavar="JSON", help="what differs from the defaults")
+    train.add_argument("--steps", type=int)
+    train.add_argument("--batch", type=int, help="people a step")
+    train.add_argument("--body", help="as in fit")
+    train.add_argument("--device", default="cpu")
+    train.add_argument("--mixed", action="store_true", help="bfloat16 networks, on a GPU")
+    train.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of the CPU (default: 1)"
+    )
+    train.add_argument("--credit", default="", help="of the motion capture, for the checkpoint")
+    train.add_argument("--licence", default="", help="of the motion capture, for the checkpoint")
+    train.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    import torch
+
+    from fitting.fit_image import check_device
+    from fitting.train_prior import train
+
+    if args.threads < 1:
+        raise InputError(f"--threads {args.threads}: give 1 or more")
+    torch.set_num_threads(args.threads)
+    check_device(args.device)
+    path = train(
+        args.mocap,
+        args.out,
+        validation=args.validation,
+        config=args.config,
+        steps=args.steps,
+        batch=args.batch,
+        body=args.body,
+        device=args.device,
+        mixed=args.mixed,
+        credit=args.credit,
+        licence=args.licence,
+    )
+    if path is not None:
+        print(f"{path}: use it with flowfit fit --prior {path}")
     return 0
 
 

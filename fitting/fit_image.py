@@ -99,7 +99,7 @@ def fit(
         raise InputError(f"mesh format {unknown[0]!r}: choose from {', '.join(MESH_FORMATS)}")
     if recipe not in RECIPES:
         raise InputError(f"recipe {recipe!r}: choose from {', '.join(RECIPES)}")
-    _check_device(device)
+    check_device(device)
     if out is not None:
         results.check_writable(Path(out))
     picture, size = _picture_and_size(image, image_size)
@@ -202,7 +202,8 @@ def _focal(
     return diagonal, "image diagonal (assumed)"
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """InputError when torch cannot compute on a device."""
     try:
         kind = torch.device(device).type
         if kind == "cuda" and not torch.cuda.is_available():

@@ -37,7 +37,8 @@ class FitResult:
         energy: name of a term -> (B,); they add up to what was minimised.
         start_energy: (B,) the same sum at the start that led here; never lower.
         reprojection_px: (B,) median error over the seen keypoints. size: (B,) pixels, the box.
-        quality: (B,) 0 to 1. status: a person's ending. iterations: (B,).
+        quality: (B,) 0 to 1. seen: (B,) number of keypoints.
+        status: a person's ending. iterations: (B,).
         recipe, prior, body: what made it. seconds: for the whole batch.
     """
 
@@ -55,6 +56,7 @@ class FitResult:
     reprojection_px: Tensor
     size: Tensor
     quality: Tensor
+    seen: Tensor
     status: tuple[Status, ...]
     iterations: Tensor
     recipe: str
@@ -194,6 +196,7 @@ def _describe(
         reprojection_px=median,
         size=problem.size,
         quality=quality(problem, errors, in_front),
+        seen=seen.sum(-1),
         status=tuple(STATUSES[int(c)] for c in solution.status),
         iterations=spent,
         recipe=recipe.name,
@@ -209,7 +212,8 @@ def _join(parts: list[FitResult]) -> FitResult:
 
     tensors = (
         *("rotations", "betas", "transl", "joints3d", "keypoints3d", "keypoints2d"),
-        *("keypoint_sd", "start_energy", "reprojection_px", "size", "quality", "iterations"),
+        *("keypoint_sd", "start_energy", "reprojection_px", "size", "quality"),
+        *("seen", "iterations"),
     )
     joined: dict[str, Any] = {name: cat(name) for name in tensors}
     return replace(

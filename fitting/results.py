@@ -106,7 +106,14 @@ def person_report(result: FitResult, row: int) -> dict[str, Any]:
         "start_energy": float(result.start_energy[row]),
         "iterations": int(result.iterations[row]),
         "quality": float(result.quality[row]),
-    }
+        "keypoints_seen": int(result.seen[row]),
+    } | _said_of_nobody(result, row)
+
+
+def _said_of_nobody(result: FitResult, row: int) -> dict[str, str]:
+    if int(result.seen[row]):
+        return {}
+    return {"note": "no keypoint of this person was seen: the body is the prior's own likeliest"}
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

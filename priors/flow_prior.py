@@ -46,20 +46,27 @@ class FlowPrior:
         camera: Camera,
         body: Body,
     ) -> FlowGiven:
-        """The prior of B people whose keypoints (B, K, 2) pixels were seen."""
+        """The prior of B people whose keypoints (B, K, 2) pixels were seen.
+
+        Of a person with no keypoint seen it is the unconditional prior.
+        """
         keypoints, confidence = to_schema(schema, self.schema, keypoints, confidence)
         told = torch.zeros_like(confidence) if self.blind else confidence
         context = self.posterior.condition(keypoints, told, camera)
         flow = BoundFlow.bind(self.posterior.flow, context)
-        start = Start(torch.zeros_like(context[:, :1]), torch.zeros_like(context[:, :1]))
-        given = FlowGiven(self.name, self.posterior, context, flow, start)
-        latent = context.new_zeros(len(context), flow.features)
+        given = FlowGiven(self.name, self.posterior, context, flow, None)
         if self.blind:
-            return FlowGiven(self.name, self.posterior, context, flow, None)
+            return given
+        latent = context.new_zeros(len(context), flow.features)
         betas = given.decode(latent).betas
         transl = mode_translation(
             self.posterior, context, betas, keypoints, confidence, camera, body
         )
+        # of somebody unseen nothing tells the place: whole, in the middle of the picture
+        nobody = ~(told > 0).any(-1, keepdim=True)
+        middle = torch.zeros_like(transl)
+        middle[:, 2] = (camera.focal[..., 1] / (2 * camera.center[..., 1])) * body.height
+        transl = torch.where(nobody, middle, transl)
         return FlowGiven(self.name, self.posterior, context, flow, Start(latent, transl))
 
 

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,53 +25,17 @@ from models.errors import InputError
 from models.keypoints import BODY25, KeypointSchema
 from models.rotations import axis_angle_to_matrix
 from priors.checkpoints import save_posterior
-from priors.data.augment import Augmentation
 from priors.data.mocap import Mocap
-from priors.data.synthetic import Detector, People, PeopleMaker, Scenery
-from priors.losses import LossWeights, posterior_losses
+from priors.data.synthetic import People, PeopleMaker
+from priors.discriminator import Discriminator, discriminator_loss
+from priors.losses import posterior_losses
 from priors.posterior import KeypointPosterior
+from priors.training_config import TrainingConfig
 
 _FEET = ("LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel")
 _FACE = ("Nose", "LEye", "REye", "LEar", "REar")
 _MIDDLE = ("Neck", "MidHip")
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything that decides a run; saved in the checkpoint.
-
-    Attributes:
-        sizes: arguments of `KeypointPosterior`. steps, batch: of people, in all.
-        rate: AdamW's peak learning rate, warmed up and then falling as a cosine to 1 % of it.
-        ema: decay of the averaged weights, which are what is saved.
-        truncated: share of people whom the frame cuts. unseen: share of whom nothing is seen,
-            from which the unconditional prior is learned.
-    """
-
-    sizes: dict[str, Any] = field(default_factory=dict)
-    steps: int = 5500
-    batch: int = 1024
-    rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup: int = 300
-    clip: float = 1.0
-    ema: float = 0.998
-    truncated: float = 0.4
-    unseen: float = 0.03
-    seed: int = 0
-    losses: LossWeights = field(default_factory=LossWeights)
-    detector: Detector = field(
-        default_factory=lambda: Detector(
-            outliers=0.03, wrong_but_sure=2, wrong_by=(0.05, 0.5), wrong_share=0.25
-        )
-    )
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    plain_scenery: Scenery = field(
-        default_factory=lambda: Scenery(box=(0.15, 1.0), off_centre=0.35, focal=(0.5, 3.0))
-    )
-    truncated_scenery: Scenery = field(
-        default_factory=lambda: Scenery(box=(0.9, 2.6), off_centre=0.5, focal=(0.5, 3.0))
-    )
+_CRITIC_RATE = 1e-4  # the seed's
 
 
 @dataclass(eq=False)
@@ -81,7 +45,19 @@ class _Run:
     posterior: KeypointPosterior
     average: dict[str, Tensor]
     optimizer: torch.optim.Optimizer
+    discriminator: Discriminator | None = None
+    discriminator_optimizer: torch.optim.Optimizer | None = None
     step: int = 0
+
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """Everything that has a state to save."""
+        found: dict[str, nn.Module | torch.optim.Optimizer | None] = {
+            "weights": self.posterior,
+            "optimizer": self.optimizer,
+            "discriminator": self.discriminator,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
+        return {name: part for name, part in found.items() if part is not None}
 
 
 class Trainer:
@@ -127,6 +103,13 @@ class Trainer:
             ),
         )
 
+        if config.losses.adversarial > 0:
+            critic = Discriminator(body.num_betas).to(self.device)
+            self.run.discriminator = critic
+            self.run.discriminator_optimizer = torch.optim.AdamW(
+                critic.parameters(), lr=_CRITIC_RATE, weight_decay=config.weight_decay
+            )
+
     def resume(self) -> bool:
         """Go on from the folder's `state.pt`; False where there is none.
 
@@ -143,9 +126,9 @@ class Trainer:
             raise InputError(f"{path} cannot be resumed: {reason}") from None
         if saved["config"] != json.dumps(asdict(self.config), sort_keys=True):
             raise InputError(f"{path} was trained with another configuration; use another folder")
-        self.run.posterior.load_state_dict(saved["weights"])
+        for name, part in self.run.parts().items():
+            part.load_state_dict(saved[name])
         self.run.average = saved["average"]
-        self.run.optimizer.load_state_dict(saved["optimizer"])
         self.run.step = int(saved["step"])
         return True
 
@@ -174,7 +157,14 @@ class Trainer:
         run.posterior.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             losses = posterior_losses(
-                run.posterior, self.body, self.schema, people, told, config.losses, generator
+                run.posterior,
+                self.body,
+                self.schema,
+                people,
+                told,
+                config.losses,
+                generator,
+                run.discriminator,
             )
         run.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
@@ -183,6 +173,9 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(run.posterior.parameters(), config.clip)
         if bool(norm.isfinite()):  # one bad batch must not end a run of hours
             run.optimizer.step()
+        terms = {name: float(value.detach()) for name, value in losses.terms.items()}
+        if run.discriminator is not None:
+            terms["critic"] = self._step_critic(people, losses.drawn)
         run.step += 1
         decay = min(config.ema, run.step / (run.step + 10))
         with torch.no_grad():
@@ -192,8 +185,21 @@ class Trainer:
                     mean.lerp_(value, 1 - decay)
                 else:
                     mean.copy_(value)
-        terms = {name: float(value.detach()) for name, value in losses.terms.items()}
         return {"total": float(losses.total.detach()), **terms, "gradient": float(norm)}
+
+    def _step_critic(self, people: People, drawn: tuple[Tensor, Tensor]) -> float:
+        """One step of the discriminator on true bodies and on what the posterior made."""
+        critic, optimizer = self.run.discriminator, self.run.discriminator_optimizer
+        assert critic is not None
+        assert optimizer is not None
+        real = critic(people.rotations, people.betas)
+        loss = discriminator_loss(real, critic(*(t.detach() for t in drawn)))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.world > 1:
+            _share_gradients(critic, self.world)
+        optimizer.step()
+        return float(loss.detach())
 
     def averaged(self) -> KeypointPosterior:
         """The posterior with the averaged weights, for use."""
@@ -230,9 +236,8 @@ class Trainer:
         torch.save(
             {
                 "config": json.dumps(asdict(self.config), sort_keys=True),
-                "weights": self.run.posterior.state_dict(),
+                **{name: part.state_dict() for name, part in self.run.parts().items()},
                 "average": self.run.average,
-                "optimizer": self.run.optimizer.state_dict(),
                 "step": self.run.step,
             },
             temporary,

@@ -1,0 +1,97 @@
+"""Everything that decides a training run, as data that a JSON file can hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from models.errors import InputError
+from priors.data.augment import Augmentation
+from priors.data.synthetic import Detector, Scenery
+from priors.losses import LossWeights
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides a run; saved in the checkpoint.
+
+    Attributes:
+        sizes: arguments of `KeypointPosterior`. steps, batch: of people, in all.
+        rate: AdamW's peak learning rate, warmed up and then falling as a cosine to 1 % of it.
+        ema: decay of the averaged weights, which are what is saved.
+        truncated: share of people whom the frame cuts. unseen: share of whom nothing is seen,
+            from which the unconditional prior is learned.
+    """
+
+    sizes: dict[str, Any] = field(default_factory=dict)
+    steps: int = 5500
+    batch: int = 1024
+    rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup: int = 300
+    clip: float = 1.0
+    ema: float = 0.998
+    truncated: float = 0.4
+    unseen: float = 0.03
+    seed: int = 0
+    losses: LossWeights = field(default_factory=LossWeights)
+    detector: Detector = field(
+        default_factory=lambda: Detector(
+            outliers=0.03, wrong_but_sure=2, wrong_by=(0.05, 0.5), wrong_share=0.25
+        )
+    )
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    plain_scenery: Scenery = field(
+        default_factory=lambda: Scenery(box=(0.15, 1.0), off_centre=0.35, focal=(0.5, 3.0))
+    )
+    truncated_scenery: Scenery = field(
+        default_factory=lambda: Scenery(box=(0.9, 2.6), off_centre=0.5, focal=(0.5, 3.0))
+    )
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """A configuration from a JSON file; what the file leaves out keeps its default.
+
+    Raises:
+        InputError: no such file, no JSON, an unknown name, or a value of the wrong kind.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such configuration file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no JSON: {str(error).splitlines()[0]}") from None
+    return config_from(content, str(path))
+
+
+def config_from(content: Mapping[str, Any], where: str = "the configuration") -> TrainingConfig:
+    """A configuration from names and values; InputError as in `read_config`."""
+    made: TrainingConfig = _build(TrainingConfig, content, where)
+    if made.steps < 1 or made.batch < 2:
+        raise InputError(f"{where}: steps must be at least 1 and batch at least 2")
+    return made
+
+
+def _build(kind: Any, content: Any, where: str) -> Any:
+    if not isinstance(content, Mapping):
+        raise InputError(f"{where} must hold names and values")
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        if name not in hints:
+            raise InputError(f"{where}: unknown name {name!r}; known are {', '.join(hints)}")
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            value = _build(hint, value, f"{where}, {name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        elif hint in (int, float):
+            whole = isinstance(value, int) or (hint is float and isinstance(value, float))
+            if isinstance(value, bool) or not whole:
+                raise InputError(f"{where}: {name} is {value!r}; give a number ({hint.__name__})")
+        values[name] = value
+    return kind(**values)
