@@ -3,7 +3,7 @@
     python -m benchmarks.single_image --mocap MOCAP/test
 
 Draws people from motion capture that no prior has seen, whole ones and ones that the picture's
-frame cuts, with a made-up detector's errors; fits them with the default recipe, once with the true
+frame cuts, with a made-up detector's errors; fits them with a recipe, once with the true
 focal length and once with the assumed one (the picture's diagonal); writes `single_image.json`,
 `single_image.md` and pictures of the ten worst, of all and of the whole people.
 
@@ -32,7 +32,7 @@ from fitting.levenberg_marquardt import minimize
 from fitting.metrics import orientation_error, pa_mpjpe
 from fitting.objective import Objective, State
 from fitting.problem import FitProblem
-from fitting.recipes import RECIPES
+from fitting.recipes import RECIPES, Recipe
 from models.body import Body
 from models.body_files import find_body
 from models.cameras import Camera
@@ -85,6 +85,7 @@ def main() -> None:
         description=(__doc__ or "").splitlines()[0], prog="python -m benchmarks.single_image"
     )
     parser.add_argument("--mocap", type=Path, required=True, help="folder of AMASS files (test)")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default=DEFAULT_RECIPE)
     parser.add_argument("--people", type=int, default=300, help="in each set")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
@@ -92,7 +93,7 @@ def main() -> None:
     args = parser.parse_args()
 
     body = find_body("open")
-    recipe = RECIPES[DEFAULT_RECIPE]
+    recipe = RECIPES[args.recipe]
     up = torch.tensor([0.0, -1.0, 0.0])
     prior = load(recipe.prior, num_betas=body.num_betas, up=up)
     mocap = read_mocap(args.mocap)
@@ -103,7 +104,7 @@ def main() -> None:
         maker = PeopleMaker(body, poses, weights, schema=SCHEMA, scenery=scenery)
         people = maker.draw(args.people, torch.Generator().manual_seed(args.seed))
         for focal in FOCALS:
-            runs.append(run(name, focal, people, body, prior))
+            runs.append(run(name, focal, people, body, prior, recipe))
             print(row_of(summary(runs[-1])), flush=True)
     worst = {"all": worst_people(runs), "plain": worst_people(runs[: len(FOCALS)])}
     content = {
@@ -113,7 +114,7 @@ def main() -> None:
         "people_a_set": args.people,
         "seed": args.seed,
         "joints": len(JOINTS),
-        "cpu_seconds_alone": alone(runs[0], body),
+        "cpu_seconds_alone": alone(runs[0], body, recipe),
         **conditions(),
         "runs": [summary(r) for r in runs],
         "worst": {name: [fact for _, _, fact in found] for name, found in worst.items()},
@@ -129,9 +130,10 @@ def main() -> None:
         put_between_marks(args.page, "single_image", text)
 
 
-def run(name: str, focal: str, people: People, body: Body, model: PriorModel) -> Run:
+def run(
+    name: str, focal: str, people: People, body: Body, model: PriorModel, recipe: Recipe
+) -> Run:
     """Fit a set of people and compare with the truth."""
-    recipe = RECIPES[DEFAULT_RECIPE]
     camera = people.camera
     if focal == "assumed":
         diagonal = people.size.norm(dim=-1, keepdim=True)
@@ -209,13 +211,13 @@ def summary(done: Run) -> dict[str, Any]:
     }
 
 
-def alone(done: Run, body: Body, people: int = 10) -> float:
+def alone(done: Run, body: Body, recipe: Recipe, people: int = 10) -> float:
     """Median CPU seconds of a person who is fitted alone."""
     seconds = []
     for i in range(min(people, len(done.problem))):
         one = torch.tensor([i])
         began = time.process_time()
-        fit_people(done.problem.rows(one), body, done.prior.rows(one), RECIPES[DEFAULT_RECIPE])
+        fit_people(done.problem.rows(one), body, done.prior.rows(one), recipe)
         seconds.append(time.process_time() - began)
     return statistics.median(seconds)
 

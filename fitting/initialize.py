@@ -157,5 +157,5 @@ def hypotheses(problem: FitProblem, body: Body, prior: PosePrior, poses: Pose) -
     best = by_sector.argmin(-1)  # (B, yaws)
     person = torch.arange(people, device=best.device).repeat_interleave(NUM_YAWS)
     chosen = best.flatten()
-    latent = prior.encode(Pose(rotations[chosen], betas[chosen]))
+    latent = prior.rows(person).encode(Pose(rotations[chosen], betas[chosen]))
     return Hypotheses(State(latent, transl[person, chosen]), person)

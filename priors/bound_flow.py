@@ -122,9 +122,13 @@ class BoundFlow:
         """Vectors (B, D) and their Jacobian by the latents (B, D, D)."""
         vector, jacobian = self._run(latent, jacobian=True)
         assert jacobian is not None
-        return vector, jacobian
+        return vector, jacobian.transpose(-1, -2)
 
     def _run(self, latent: Tensor, *, jacobian: bool) -> tuple[Tensor, Tensor | None]:
+        """Vectors, and their derivatives with the latent's directions as rows: (B, D, D).
+
+        In this order a weight matrix meets all people and directions in one product.
+        """
         slope = None
         if jacobian:
             ones = torch.ones_like(latent) if self.scale is None else self.scale
@@ -132,22 +136,22 @@ class BoundFlow:
         value = latent if self.scale is None else latent * self.scale
         for step in self.steps:
             kept = value[:, step.kept]
-            kept_slope = None if slope is None else slope[:, step.kept]
+            kept_slope = None if slope is None else slope[..., step.kept]
             shift, shift_slope = _shift(step, kept, kept_slope)
             value = value.clone()
             value[:, step.shifted] -= shift
             value = value @ step.matrix.T + step.offset
             if slope is not None and shift_slope is not None:
                 slope = slope.clone()
-                slope[:, step.shifted] -= shift_slope
-                slope = step.matrix @ slope
+                slope[..., step.shifted] -= shift_slope
+                slope = slope @ step.matrix.T
         return value, slope
 
 
 def _shift(step: _Step, kept: Tensor, slope: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Output of the coupling net and its Jacobian by the latent, (B, shifted, D)."""
+    """Output of the coupling net and its derivatives by the latent, (B, D, shifted)."""
     hidden = kept @ step.first.T + step.given
-    carried = None if slope is None else step.first @ slope  # (B, H, D)
+    carried = None if slope is None else slope @ step.first.T  # (B, D, H)
     for block in step.blocks:
         inner, inner_slope = hidden, carried
         for norm, weight, bias in zip(block.norms, block.weights, block.biases, strict=True):
@@ -158,9 +162,9 @@ def _shift(step: _Step, kept: Tensor, slope: Tensor | None) -> tuple[Tensor, Ten
                 gate = on.to(inner.dtype)
                 if norm is not None:
                     gate = gate * norm.factor
-                inner_slope = weight @ (gate[..., None] * inner_slope)
+                inner_slope = (gate[:, None] * inner_slope) @ weight.T
             inner = torch.where(on, inner, 0) @ weight.T + bias
         hidden = hidden + inner
         carried = None if carried is None or inner_slope is None else carried + inner_slope
     weight, bias = step.last
-    return hidden @ weight.T + bias, None if carried is None else weight @ carried
+    return hidden @ weight.T + bias, None if carried is None else carried @ weight.T

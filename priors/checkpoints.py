@@ -57,6 +57,12 @@ def load_posterior(
         posterior = KeypointPosterior(**about["sizes"])
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path.with_suffix('.json')}: sizes do not build: {error}") from None
+    keypoints, schema = posterior.encoder.keypoints, about["schema"]
+    if keypoints != len(SCHEMAS[schema]):
+        raise InputError(
+            f"{path.with_suffix('.json')}: its sizes are for {keypoints} keypoints, "
+            f"{schema} has {len(SCHEMAS[schema])}"
+        )
     try:
         state = load_tensors(path.read_bytes())
     except (OSError, SafetensorError, ValueError) as error:
@@ -104,7 +110,9 @@ def read_about(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{beside}: format version {about.get('version')}; this flowfit reads {FORMAT_VERSION}"
         )
-    if not isinstance(about.get("sizes"), dict) or about.get("schema") not in SCHEMAS:
+    schema = about.get("schema")
+    known = isinstance(schema, str) and schema in SCHEMAS
+    if not isinstance(about.get("sizes"), dict) or not known:
         raise InputError(f"{beside}: it names no sizes or no known keypoint schema")
     return about
 

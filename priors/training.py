@@ -119,17 +119,20 @@ class Trainer:
         path = self.folder / "state.pt"
         if not path.is_file():
             return False
+        wanted = json.dumps(asdict(self.config), sort_keys=True)
         try:
             saved = torch.load(path, map_location=self.device, weights_only=True)
+            same = saved["config"] == wanted
+            if same:
+                for name, part in self.run.parts().items():
+                    part.load_state_dict(saved[name])
+                self.run.average = saved["average"]
+                self.run.step = int(saved["step"])
         except Exception as error:  # a damaged file can raise anything
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(f"{path} cannot be resumed: {reason}") from None
-        if saved["config"] != json.dumps(asdict(self.config), sort_keys=True):
+        if not same:
             raise InputError(f"{path} was trained with another configuration; use another folder")
-        for name, part in self.run.parts().items():
-            part.load_state_dict(saved[name])
-        self.run.average = saved["average"]
-        self.run.step = int(saved["step"])
         return True
 
     def draw(self, step: int) -> tuple[People, Tensor, torch.Generator]:
@@ -141,6 +144,7 @@ class Trainer:
         parts = [
             maker.draw(n, generator, least_seen=4)
             for maker, n in zip(self.makers, (count - cut, cut), strict=True)
+            if n
         ]
         people = _join_people(parts)
         order = torch.randperm(count, generator=generator, device=self.device)

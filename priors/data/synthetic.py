@@ -244,7 +244,9 @@ class PeopleMaker:
         detected = true + error
         if model.wrong_but_sure:
             # the lowest of random numbers among the seen: so many keypoints of each person
-            order = torch.where(seen, rand(count, keypoints), 2.0).argsort(-1)
+            # (a derived midpoint has no error of its own)
+            own = torch.tensor([self.schema.midpoint_of(n) is None for n in names], device=device)
+            order = torch.where(seen & own, rand(count, keypoints), 2.0).argsort(-1)
             wrong = order[:, : model.wrong_but_sure]
             angle = 2 * math.pi * rand(count, model.wrong_but_sure)
             low, high = model.wrong_by

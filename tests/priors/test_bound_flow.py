@@ -1,0 +1,103 @@
+"""The flow with known conditions is the flow, and its Jacobian is autograd's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from priors.bound_flow import BoundFlow
+from priors.flow import ConditionalFlow
+
+D, C = 9, 6
+KINDS = [(False, False), (True, False), (False, True), (True, True)]
+
+
+def make_flow(*, batch_norm=False, scale=False, steps=3, blocks=2, dtype=torch.float64):
+    torch.manual_seed(0)
+    flow = ConditionalFlow(
+        D,
+        C,
+        hidden=16,
+        steps=steps,
+        blocks=blocks,
+        dropout=0.5,
+        batch_norm=batch_norm,
+        conditional_scale=scale,
+    )
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter += 0.25 * torch.randn(parameter.shape)
+        for module in flow.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.3, 2.0)
+    return flow.to(dtype).eval()
+
+
+def draw(*shape, seed=1, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+@pytest.mark.parametrize(("batch_norm", "scale"), KINDS)
+def test_decode_equals_the_flows(batch_norm, scale):
+    flow = make_flow(batch_norm=batch_norm, scale=scale)
+    latent, context = draw(5, D), draw(5, C, seed=2)
+    bound = BoundFlow.bind(flow, context)
+    expected = flow.decode(latent, context).latent
+    torch.testing.assert_close(bound.decode(latent), expected, rtol=0, atol=1e-10)
+    value, _ = bound.decode_jacobian(latent)
+    torch.testing.assert_close(value, expected, rtol=0, atol=1e-10)
+    assert not bound.decode(latent).requires_grad
+    assert torch.equal(latent, draw(5, D))  # what is given stays as it is
+
+
+def test_single_precision():
+    flow = make_flow(batch_norm=True, scale=True, dtype=torch.float32)
+    latent, context = draw(5, D, dtype=torch.float32), draw(5, C, seed=2, dtype=torch.float32)
+    bound = BoundFlow.bind(flow, context)
+    got, slope = bound.decode_jacobian(latent)
+    assert got.dtype == slope.dtype == torch.float32
+    torch.testing.assert_close(got, flow.decode(latent, context).latent, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize(("batch_norm", "scale"), KINDS)
+def test_jacobian_equals_autograds(batch_norm, scale, blocks):
+    flow = make_flow(batch_norm=batch_norm, scale=scale, blocks=blocks)
+    latent, context = draw(4, D), draw(4, C, seed=2)
+    _, got = BoundFlow.bind(flow, context).decode_jacobian(latent)
+    assert got.shape == (4, D, D)
+    for row in range(4):
+        expected = torch.autograd.functional.jacobian(
+            lambda z, row=row: flow.decode(z[None], context[row : row + 1]).latent[0], latent[row]
+        )
+        torch.testing.assert_close(got[row], expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_rows_pick_conditions(scale):
+    flow = make_flow(batch_norm=True, scale=scale)
+    context = draw(4, C, seed=2)
+    index = torch.tensor([3, 0, 0, 2, 3])
+    some = BoundFlow.bind(flow, context).rows(index)
+    latent = draw(5, D)
+    fresh = BoundFlow.bind(flow, context[index])
+    torch.testing.assert_close(some.decode(latent), fresh.decode(latent))
+    torch.testing.assert_close(some.decode(latent), flow.decode(latent, context[index]).latent)
+    for got, expected in zip(
+        some.decode_jacobian(latent), fresh.decode_jacobian(latent), strict=True
+    ):
+        torch.testing.assert_close(got, expected)
+
+
+def test_a_row_of_nan_does_not_touch_the_others():
+    flow = make_flow(scale=True)
+    latent, context = draw(3, D), draw(3, C, seed=2)
+    clean = BoundFlow.bind(flow, context).decode_jacobian(latent)
+    context[1] = torch.nan
+    got = BoundFlow.bind(flow, context).decode_jacobian(latent)
+    for a, b in zip(got, clean, strict=True):
+        torch.testing.assert_close(a[[0, 2]], b[[0, 2]])
+        assert a[1].isnan().any()

@@ -1,0 +1,290 @@
+"""The training loop on a handful of made-up recordings."""
+
+from __future__ import annotations
+
+import csv
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.body_files import find_body
+from models.errors import InputError
+from models.keypoints import BODY25, COCO17
+from priors.checkpoints import load_posterior
+from priors.data.mocap import Mocap
+from priors.losses import LossWeights
+from priors.training import Trainer, TrainingConfig, disguise
+
+SIZES = {"context": 8, "hidden": 16, "steps": 2, "blocks": 1, "width": 16, "depth": 1}
+LOSSES = (
+    *("nll", "expected_2d", "mode_2d", "mode_3d", "mode_theta", "mode_betas", "orthonormal"),
+    "camera",
+)
+
+
+def make_mocap(seed=0):
+    rng = np.random.default_rng(seed)
+    return Mocap(
+        0.2 * rng.normal(size=(40, 24, 3)),
+        np.repeat([0, 1], 20),
+        ("one", "two"),
+        ("walk", "wave"),
+    )
+
+
+def make_config(**changes):
+    settings = {"steps": 6, "batch": 16, "warmup": 2, "rate": 1e-3, "seed": 4}
+    return TrainingConfig(**{"sizes": SIZES, **settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def small_body():
+    return find_body("open-low")
+
+
+@pytest.fixture
+def make_trainer(tmp_path, small_body):
+    def make(folder="run", **changes):
+        path = tmp_path / folder
+        path.mkdir(exist_ok=True)
+        return Trainer(make_config(**changes), small_body, make_mocap(), path)
+
+    return make
+
+
+def train(trainer, **options):
+    return list(trainer.train(progress=False, **options))
+
+
+def assert_same_weights(a, b):
+    for first, second in (
+        (a.run.posterior.state_dict(), b.run.posterior.state_dict()),
+        (a.run.average, b.run.average),
+    ):
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            assert torch.equal(value, second[name]), name
+
+
+def test_the_loss_falls(make_trainer):
+    trainer = make_trainer(steps=30, rate=5e-3, warmup=3)
+    rows = [trainer.step() for _ in range(30)]
+    assert set(rows[0]) == {"total", "gradient", *LOSSES}
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+
+    def mean(name, some):
+        return np.mean([row[name] for row in some])
+
+    for name in ("total", "nll", "mode_3d"):
+        assert mean(name, rows[-5:]) < 0.9 * mean(name, rows[:3]), name
+
+
+def test_steps_are_the_same_in_every_run(make_trainer):
+    first, second, other = make_trainer("a"), make_trainer("b"), make_trainer("c", seed=5)
+    train(first)
+    train(second)
+    train(other)
+    assert_same_weights(first, second)
+    weight = "encoder.enter.weight"
+    assert not torch.equal(first.run.average[weight], other.run.average[weight])
+    assert not torch.equal(first.run.average[weight], first.run.posterior.state_dict()[weight])
+
+
+@pytest.mark.parametrize("adversarial", [0.0, 0.01])
+def test_a_killed_run_goes_on_to_the_same_weights(make_trainer, adversarial):
+    make = partial(make_trainer, losses=LossWeights(adversarial=adversarial))
+    whole = make("whole")
+    train(whole)
+    killed = make("killed")
+    assert not killed.resume()
+    steps = killed.train(progress=False, save_every=3)
+    next(steps)
+    killed.step()  # lost: after the last checkpoint
+    del killed, steps
+    torch.manual_seed(99)  # what else the process drew does not matter
+    again = make("killed")
+    assert again.resume()
+    assert again.run.step == 3
+    train(again, save_every=3)
+    assert again.run.step == 6
+    assert_same_weights(whole, again)
+    for part in ("exp_avg", "exp_avg_sq"):
+        for first, second in zip(
+            whole.run.optimizer.state.values(), again.run.optimizer.state.values(), strict=True
+        ):
+            assert torch.equal(first[part], second[part])
+
+
+def test_a_finished_run_has_nothing_to_do(make_trainer):
+    train(make_trainer())
+    again = make_trainer()
+    assert again.resume()
+    assert train(again) == []
+
+
+def test_another_configuration_is_refused(make_trainer):
+    make_trainer().save_state()
+    for changes in ({"rate": 2e-3}, {"sizes": SIZES | {"hidden": 24}}, {"steps": 7}):
+        with pytest.raises(InputError, match="another configuration") as caught:
+            make_trainer(**changes).resume()
+        assert "\n" not in str(caught.value)
+        assert "state.pt" in str(caught.value)
+    assert make_trainer().resume()
+
+
+class _Bomb:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return (Path.touch, (Path(self.marker),))
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "text", "code", "list", "parts", "weights"])
+def test_a_damaged_state_is_refused(make_trainer, tmp_path, kind):
+    trainer = make_trainer()
+    trainer.save_state()
+    path = tmp_path / "run" / "state.pt"
+    whole = torch.load(path, weights_only=True)
+    if kind == "cut":
+        path.write_bytes(path.read_bytes()[:3000])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("no state")
+    elif kind == "code":
+        torch.save({"config": _Bomb(tmp_path / "ran")}, path)
+    elif kind == "list":
+        torch.save([1, 2], path)
+    elif kind == "parts":
+        torch.save({k: v for k, v in whole.items() if k != "optimizer"}, path)
+    else:
+        whole["weights"].pop("encoder.enter.weight")
+        torch.save(whole, path)
+    with pytest.raises(InputError, match=r"state\.pt") as caught:
+        make_trainer().resume()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_state_is_written_whole(make_trainer, tmp_path):
+    make_trainer().save_state()
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["state.pt"]
+
+
+def test_export_opens_and_gives_the_same_mode(make_trainer, tmp_path):
+    trainer = make_trainer()
+    train(trainer)
+    path = tmp_path / "out.safetensors"
+    trainer.export(path, {"licence": "for the test"})
+    opened, about = load_posterior(path)
+    assert about["schema"] == "body25"
+    assert about["steps"] == 6
+    assert about["licence"] == "for the test"
+    assert about["config"]["batch"] == 16
+    people, _, _ = trainer.draw(0)
+    averaged = trainer.averaged()
+    seen = people.keypoints, people.confidence, people.camera
+    got, expected = (p.mode(p.condition(*seen)) for p in (opened, averaged))
+    torch.testing.assert_close(got.vectors, expected.vectors, rtol=0, atol=0.02)
+    rounded = {k: v.half() if v.is_floating_point() else v for k, v in trainer.run.average.items()}
+    averaged.load_state_dict(rounded)
+    exact = averaged.mode(averaged.condition(*seen))
+    torch.testing.assert_close(got.vectors, exact.vectors, rtol=0, atol=0)
+
+
+def test_the_log_has_rows(make_trainer, tmp_path):
+    trainer = make_trainer()
+    rows = train(trainer, save_every=2, validation=make_mocap(1), validate_every=4)
+    assert len(rows) == 3
+    with open(tmp_path / "run" / "log.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert {r["step"] for r in table} == {"2", "4", "6"}
+    names = {r["name"] for r in table if r["step"] == "2"}
+    assert names == {"total", "gradient", "people_per_second", *LOSSES}
+    assert all(np.isfinite(float(r["value"])) for r in table)
+    with_validation = {r["step"] for r in table if r["name"].startswith("val_")}
+    assert with_validation == {"4", "6"}
+    first = next(r for r in table if r["name"] == "nll")
+    assert float(first["value"]) == pytest.approx(rows[0]["nll"], rel=1e-4)
+
+
+def test_validation_is_finite_and_repeats(make_trainer):
+    trainer = make_trainer()
+    train(trainer)
+    found = trainer.validate(make_mocap(1), people=24)
+    assert set(found) == {f"{kind}_{name}" for kind in ("plain", "cut") for name in LOSSES}
+    assert np.isfinite(list(found.values())).all()
+    assert trainer.validate(make_mocap(1), people=24) == found
+    assert trainer.run.posterior.flow.steps[0][0].initialized
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_any_share_of_the_people_may_be_cut(make_trainer, share):
+    trainer = make_trainer(truncated=share)
+    people, told, _ = trainer.draw(0)
+    assert people.keypoints.shape == (16, 25, 2)
+    assert told.shape == (16, 25)
+    again, told_again, _ = trainer.draw(0)
+    assert torch.equal(people.keypoints, again.keypoints)
+    assert torch.equal(told, told_again)
+    other, _, _ = trainer.draw(1)
+    assert not torch.equal(people.keypoints, other.keypoints)
+
+
+# --- what the posterior is told of the confidences ---
+
+
+def some_confidence(count=400):
+    generator = torch.Generator().manual_seed(0)
+    confidence = 0.05 + 0.95 * torch.rand(count, 25, generator=generator)
+    seen = torch.rand(count, 25, generator=generator) > 0.3
+    return torch.where(seen, confidence, 0)
+
+
+def test_disguise_never_turns_unseen_into_seen():
+    confidence = some_confidence()
+    before = confidence.clone()
+    told = disguise(confidence, BODY25, 0.03, torch.Generator().manual_seed(1))
+    assert torch.equal(confidence, before)
+    assert told.shape == confidence.shape
+    assert told.isfinite().all()
+    assert (told >= 0).all()
+    assert (told <= 1).all()
+    assert not told[confidence == 0].any()
+    assert torch.equal(told, disguise(confidence, BODY25, 0.03, torch.Generator().manual_seed(1)))
+
+
+def test_disguise_leaves_groups_out_and_flattens():
+    confidence = some_confidence()
+    told = disguise(confidence, BODY25, 0.0, torch.Generator().manual_seed(1))
+    gone = (confidence > 0) & (told == 0)
+    feet = BODY25.indices(["LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel"])
+    limbs = BODY25.indices(["LWrist", "RElbow", "LKnee", "RAnkle", "LHip", "RShoulder"])
+    assert not gone[:, limbs].any()
+    without = ~(told[:, feet] > 0).any(1) & (confidence[:, feet] > 0).any(1)
+    assert float(without.double().mean()) == pytest.approx(0.25, abs=0.06)
+    assert torch.equal(gone[without][:, feet], confidence[without][:, feet] > 0)
+    seen = told > 0
+    flat = torch.where(seen, told, 1).eq(1).all(1)
+    assert float(flat.double().mean()) == pytest.approx(0.2, abs=0.06)
+    # otherwise the order of a person's confidences stays
+    row = int((~flat & (seen.sum(1) > 8)).nonzero()[0, 0])
+    assert torch.equal(told[row][seen[row]].argsort(), confidence[row][seen[row]].argsort())
+
+
+def test_disguise_hides_some_people_altogether():
+    confidence = some_confidence()
+    for share in (0.0, 0.3, 1.0):
+        told = disguise(confidence, BODY25, share, torch.Generator().manual_seed(1))
+        nobody = float((told == 0).all(1).double().mean())
+        assert nobody == pytest.approx(share, abs=0.06)
+
+
+def test_disguise_in_a_schema_without_feet():
+    confidence = some_confidence()[:, :17]
+    told = disguise(confidence, COCO17, 0.1, torch.Generator().manual_seed(1))
+    assert not told[confidence == 0].any()
