@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fitting.doctor import doctor as doctor
+    from fitting.diagnosis import doctor as doctor
     from fitting.fit_image import fit as fit
     from fitting.train_prior import train as train
 
-_VERBS = {"fit": "fitting.fit_image", "doctor": "fitting.doctor", "train": "fitting.train_prior"}
+_VERBS = {"fit": "fitting.fit_image", "doctor": "fitting.diagnosis", "train": "fitting.train_prior"}
 __all__ = ["doctor", "fit", "train"]
 
 

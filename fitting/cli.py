@@ -225,7 +225,7 @@ def _person(text: str) -> int | None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from fitting.doctor import doctor
+    from fitting.diagnosis import doctor
 
     print(doctor())
     return 0

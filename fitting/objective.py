@@ -122,20 +122,15 @@ class Objective:
     def evaluate(self, state: State) -> Evaluation:
         """Energy, gradient and Gauss-Newton Hessian at a state."""
         problem, model = self.problem, self.body.keypoint_model(self.problem.schema)
-        pose, pose_jacobian = self.prior.decode_jacobian(state.latent)
+        pose, pull_back = self.prior.linearize(state.latent)
         moved = keypoints_with_jacobian(self.body, model, pose.betas, pose.rotations)
-        by_latent = torch.cat((moved.by_rotation, moved.by_betas), -1)
-        if pose_jacobian is not None:
-            by_step = torch.cat((pose_jacobian.rotations, pose_jacobian.betas), -2)
-            by_latent = by_latent @ by_step[:, None]
+        by_pose = torch.cat((moved.by_rotation, moved.by_betas), -1)
         depth = state.transl[:, 2]
         eye = torch.eye(3, dtype=depth.dtype, device=depth.device)
         by_transl = torch.cat((depth[:, None, None] * eye[:, :2], state.transl[..., None]), -1)
         pixels, in_front, to_pixels = problem.camera.project_with_jacobian(
             moved.points + state.transl[:, None]
         )
-        by_transl_all = by_transl[:, None].expand(-1, by_latent.shape[1], -1, -1)
-        jacobian = to_pixels @ torch.cat((by_latent, by_transl_all), -1)
 
         data = self.stage.reprojection
         size = problem.size[:, None]
@@ -149,7 +144,9 @@ class Objective:
         trust = evidence**data.confidence_power / (data.sigma * size) ** 2
         terms = {"reprojection": 0.5 * (trust * loss).sum(-1)}
         root = (trust * weight * in_front).sqrt()[..., None]
-        stacked = (root[..., None] * jacobian).flatten(1, 2)
+        weighted = root[..., None] * to_pixels
+        by_step = pull_back((weighted @ by_pose).flatten(1, 2))
+        stacked = torch.cat((by_step, (weighted @ by_transl[:, None]).flatten(1, 2)), -1)
         residual = (root * error).flatten(1)
         size_of_step = stacked.shape[-1]
         rows_j, rows_r = [stacked], [residual]

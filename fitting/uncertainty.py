@@ -41,13 +41,12 @@ def keypoint_sd(objective: Objective, state: State, evaluation: Evaluation) -> T
     """
     body, problem = objective.body, objective.problem
     covariance = step_covariance(evaluation, objective.free_columns(state.transl.device))
-    pose, pose_jacobian = objective.prior.decode_jacobian(state.latent)
+    pose, pull_back = objective.prior.linearize(state.latent)
     model = body.keypoint_model(problem.schema)
     moved = keypoints_with_jacobian(body, model, pose.betas, pose.rotations)
     by_betas = moved.by_betas - body.joint_directions[joint_index("pelvis")]
-    by_step = torch.cat((moved.by_rotation, by_betas), -1)
-    if pose_jacobian is not None:
-        by_step = by_step @ torch.cat((pose_jacobian.rotations, pose_jacobian.betas), -2)[:, None]
+    by_pose = torch.cat((moved.by_rotation, by_betas), -1)
+    by_step = pull_back(by_pose.flatten(1, 2)).unflatten(1, by_pose.shape[1:3])
     size = by_step.shape[-1]
     variance = torch.einsum("bkai,bij,bkaj->bk", by_step, covariance[:, :size, :size], by_step)
     return torch.where(model.available, variance.clamp(min=0).sqrt(), torch.inf)

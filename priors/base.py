@@ -8,6 +8,7 @@ not know the difference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -24,16 +25,9 @@ class Pose(NamedTuple):
     betas: Tensor
 
 
-class PoseJacobian(NamedTuple):
-    """How a pose moves with a step of the latent.
-
-    Attributes:
-        rotations: (B, 72, T), left perturbations of the 24 local rotations by step, radians.
-        betas: (B, S, T).
-    """
-
-    rotations: Tensor
-    betas: Tensor
+# From derivatives by a pose, (B, R, 72 + S): R of them a person, by the left perturbations of the
+# 24 local rotations (radians) and the betas, to derivatives by the step, (B, R, T).
+PullBack = Callable[[Tensor], Tensor]
 
 
 class Start(NamedTuple):
@@ -93,11 +87,8 @@ class PosePrior(Protocol):
         """The body of a latent."""
         ...
 
-    def decode_jacobian(self, latent: Tensor) -> tuple[Pose, PoseJacobian | None]:
-        """`decode` with its Jacobian.
-
-        None stands for the identity: a step is 72 rotation perturbations, then S betas.
-        """
+    def linearize(self, latent: Tensor) -> tuple[Pose, PullBack]:
+        """`decode`, and what takes derivatives by the pose to derivatives by the step."""
         ...
 
     def move(self, latent: Tensor, step: Tensor) -> Tensor:

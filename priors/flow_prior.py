@@ -9,7 +9,7 @@ from models.body import Body
 from models.cameras import Camera
 from models.keypoints import KeypointSchema
 from models.rotations import rotation_6d_jacobian, rotation_6d_to_matrix
-from priors.base import Pose, PoseJacobian, PosePrior, Start, Term
+from priors.base import Pose, PosePrior, PullBack, Start, Term
 from priors.bound_flow import BoundFlow
 from priors.posterior import (
     NUM_JOINTS,
@@ -97,16 +97,18 @@ class FlowGiven(PosePrior):
         six = vectors[:, :ROTATION_NUMBERS].unflatten(-1, (NUM_JOINTS, 6))
         return Pose(rotation_6d_to_matrix(six), vectors[:, ROTATION_NUMBERS:])
 
-    def decode_jacobian(self, latent: Tensor) -> tuple[Pose, PoseJacobian | None]:
-        """Bodies and how they move with z."""
-        vectors, slope = self.flow.decode_jacobian(latent)
+    def linearize(self, latent: Tensor) -> tuple[Pose, PullBack]:
+        """Bodies, and what takes derivatives by them to derivatives by z."""
+        vectors, pull_back = self.flow.linearize(latent)
         six = vectors[:, :ROTATION_NUMBERS].unflatten(-1, (NUM_JOINTS, 6))
         rotations, turning = rotation_6d_jacobian(six)
-        by_six = slope[:, :ROTATION_NUMBERS].unflatten(1, (NUM_JOINTS, 6))
-        return (
-            Pose(rotations, vectors[:, ROTATION_NUMBERS:]),
-            PoseJacobian((turning @ by_six).flatten(1, 2), slope[:, ROTATION_NUMBERS:]),
-        )
+
+        def to_latent(rows: Tensor) -> Tensor:
+            by_joint = rows[..., : NUM_JOINTS * 3].unflatten(-1, (NUM_JOINTS, 3))
+            by_six = torch.einsum("brjw,bjws->brjs", by_joint, turning).flatten(-2)
+            return pull_back(torch.cat((by_six, rows[..., NUM_JOINTS * 3 :]), -1))
+
+        return Pose(rotations, vectors[:, ROTATION_NUMBERS:]), to_latent
 
     def move(self, latent: Tensor, step: Tensor) -> Tensor:
         """Z + step."""

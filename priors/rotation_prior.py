@@ -26,7 +26,7 @@ from models.rotations import (
     retract,
     skew,
 )
-from priors.base import Pose, PoseJacobian, PosePrior, Start, Term
+from priors.base import Pose, PosePrior, PullBack, Start, Term
 
 POSE_SIZE = NUM_BODY_JOINTS * 3  # axis-angle numbers of the body joints
 UP_SIZE = 3  # the direction of up in the root's axes
@@ -111,9 +111,9 @@ class RotationPrior(PosePrior):
         rotations = latent[..., :_ROTATION_NUMBERS].unflatten(-1, (NUM_JOINTS, 3, 3))
         return Pose(rotations, latent[..., _ROTATION_NUMBERS:])
 
-    def decode_jacobian(self, latent: Tensor) -> tuple[Pose, PoseJacobian | None]:
-        """A step is the body's own motion: identity."""
-        return self.decode(latent), None
+    def linearize(self, latent: Tensor) -> tuple[Pose, PullBack]:
+        """A step is the body's own motion: derivatives stay as they are."""
+        return self.decode(latent), lambda rows: rows
 
     def move(self, latent: Tensor, step: Tensor) -> Tensor:
         """Turn every joint by its three numbers, add the rest to the betas."""

@@ -241,17 +241,19 @@ def test_boxes():
 
 
 @pytest.mark.parametrize("scale", [True, False])
-def test_decode_jacobian_against_finite_differences(crowd, body, scale):
+def test_pull_back_against_finite_differences(crowd, body, scale):
     prior = FlowPrior("tiny", make_posterior(body.num_betas, scale=scale), BODY25)
     given = tell(prior, crowd.problem, body)
     latent = draw(4, given.flow.features)
-    pose, slope = given.decode_jacobian(latent)
+    pose, pull_back = given.linearize(latent)
+    numbers = 72 + body.num_betas
+    rows = pull_back(torch.eye(numbers, dtype=latent.dtype).expand(4, -1, -1))
+    by_rotation, by_betas = rows[:, :72], rows[:, 72:]
     plain = given.decode(latent)
     torch.testing.assert_close(pose.rotations, plain.rotations)
     torch.testing.assert_close(pose.betas, plain.betas)
     size = sum(given.step_blocks.values())
-    assert slope.rotations.shape == (4, 72, size)
-    assert slope.betas.shape == (4, body.num_betas, size)
+    assert rows.shape == (4, numbers, size)
     h = 1e-5
     for place in [*range(0, size, 9), size - 1]:
         step = torch.zeros(4, size, dtype=torch.float64)
@@ -261,13 +263,13 @@ def test_decode_jacobian_against_finite_differences(crowd, body, scale):
         )  # fmt: skip
         turn = matrix_to_axis_angle(ahead.rotations @ behind.rotations.transpose(-1, -2))
         torch.testing.assert_close(
-            slope.rotations[..., place], turn.flatten(1) / (2 * h), rtol=1e-5, atol=1e-7
+            by_rotation[..., place], turn.flatten(1) / (2 * h), rtol=1e-5, atol=1e-7
         )
-        by_betas = (ahead.betas - behind.betas) / (2 * h)
-        torch.testing.assert_close(slope.betas[..., place], by_betas, rtol=1e-5, atol=1e-7)
+        slope = (ahead.betas - behind.betas) / (2 * h)
+        torch.testing.assert_close(by_betas[..., place], slope, rtol=1e-5, atol=1e-7)
     # a small step in any direction turns the joints by the Jacobian, from the left
     step = 1e-6 * draw(4, size, seed=5)
-    turn = (slope.rotations @ step[..., None])[..., 0].unflatten(-1, (24, 3))
+    turn = (by_rotation @ step[..., None])[..., 0].unflatten(-1, (24, 3))
     moved = given.decode(given.move(latent, step)).rotations
     torch.testing.assert_close(moved, retract(pose.rotations, turn), rtol=0, atol=1e-9)
 
@@ -322,8 +324,8 @@ def test_rows(given):
     torch.testing.assert_close(some.encode(pose)[:2], given.encode(expected)[[2, 0]])
     assert torch.equal(some.start().transl, given.start().transl[index])
     assert torch.equal(some.context, given.context[index])
-    _, slope = some.decode_jacobian(latent)
-    assert slope.rotations.shape[0] == 3
+    _, pull_back = some.linearize(latent)
+    assert len(pull_back(torch.zeros(3, 2, 72 + 10, dtype=latent.dtype))) == 3
 
 
 # --- other schemas ---
