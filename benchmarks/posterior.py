@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
 from benchmarks.single_image import JOINTS
 from fitting.fit_people import fit_people
+from fitting.fit_seen import fit_seen
 from fitting.metrics import orientation_error, pa_mpjpe
 from fitting.problem import FitProblem
 from fitting.recipes import RECIPES, Recipe, Reprojection, Stage
@@ -121,9 +122,12 @@ def measure(
     assert start is not None
     mode = given.decode(start.latent)
     methods = {"mode": errors(body.joints(mode.betas, mode.rotations), truth, mode, people)}
-    for name, recipe, prior, begin in contestants(given, mode, start.transl, body):
+    for name, recipe, prior, begin in contestants(flow, mode, start.transl):
         began = time.process_time()
-        result = fit_people(problem, body, prior, recipe, start=begin)
+        if isinstance(prior, FlowPrior):
+            result = fit_seen(problem, body, prior, recipe)
+        else:
+            result = fit_people(problem, body, prior, recipe, start=begin)
         spent = (time.process_time() - began) / len(problem)
         pose = Pose(result.rotations, result.betas)
         methods[name] = {
@@ -135,7 +139,7 @@ def measure(
     return {**density, "methods": methods, **samples[0]}, samples[1]
 
 
-def contestants(given: FlowGiven, mode: Pose, transl: Tensor, body: Body) -> list[tuple]:
+def contestants(flow: FlowPrior, mode: Pose, transl: Tensor) -> list[tuple]:
     """Name, recipe, prior and start of every way to fit."""
     gmm = load("gmm", up=UP)
     assert isinstance(gmm, RotationPrior)
@@ -147,7 +151,8 @@ def contestants(given: FlowGiven, mode: Pose, transl: Tensor, body: Body) -> lis
     tuned = RECIPES["gmm"]
     begin = (mode, transl)
     return [
-        ("flow fitting", RECIPES["flow"], given, None),
+        ("flow fitting", RECIPES["flow"], flow, None),
+        ("flow fitting, never told twice", replace(RECIPES["flow"], doubt=None), flow, None),
         ("GMM from the mode, SMPLify's weights", PUBLISHED, published, begin),
         ("GMM from the mode, tuned", replace(tuned, stages=tuned.stages[-1:]), gmm, begin),
         ("GMM from all around, tuned", tuned, gmm, None),

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from fitting import export, openpose, overlay, results
-from fitting.fit_people import PEOPLE_AT_ONCE, FitResult, fit_people
+from fitting.fit_people import PEOPLE_AT_ONCE, FitResult
+from fitting.fit_seen import fit_seen
 from fitting.levenberg_marquardt import Status
 from fitting.openpose import Detections
 from fitting.pictures import MAX_MEGAPIXELS, Picture, read_picture
@@ -27,7 +28,7 @@ from models.body import Body
 from models.body_files import find_body
 from models.cameras import Camera
 from models.errors import InputError
-from priors.base import PosePrior
+from priors.base import PriorModel
 from priors.load import load as load_prior
 
 DEFAULT_RECIPE = "gmm"
@@ -144,10 +145,7 @@ def fit(
             torch.tensor(detections.confidence, dtype=dtype, device=device),
             Camera.from_size(*size, focal_px).to(dtype=dtype, device=device),
         )
-        told = chosen.given(
-            problem.schema, problem.keypoints, problem.confidence, problem.camera, model
-        )
-        fitted = _fit(problem, model, told, recipe, progress)
+        fitted = _fit(problem, model, chosen, recipe, progress)
         report["seconds_fit"] = fitted.seconds
         warnings += _doubts(fitted, detections)
     files: tuple[Path, ...] = ()
@@ -160,14 +158,14 @@ def fit(
 
 
 def _fit(
-    problem: FitProblem, body: Body, prior: PosePrior, recipe: str, progress: bool
+    problem: FitProblem, body: Body, prior: PriorModel, recipe: str, progress: bool
 ) -> FitResult:
     if not progress or len(problem) <= PEOPLE_AT_ONCE:
-        return fit_people(problem, body, prior, RECIPES[recipe])
+        return fit_seen(problem, body, prior, RECIPES[recipe])
     from tqdm import tqdm
 
     with tqdm(total=len(problem), unit="person", desc="fitting") as bar:
-        return fit_people(problem, body, prior, RECIPES[recipe], progress=bar.update)
+        return fit_seen(problem, body, prior, RECIPES[recipe], progress=bar.update)
 
 
 def _picture_and_size(

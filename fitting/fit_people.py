@@ -34,6 +34,7 @@ class FitResult:
         joints3d: (B, 24, 3). keypoints3d: (B, K, 3). keypoints2d: (B, K, 2) pixels.
         keypoint_sd: (B, K) metres, relative to the pelvis.
         camera: as given. schema: what the keypoints are.
+        doubted: (B, K) keypoints that the prior was not told of, see `fit_seen`.
         energy: name of a term -> (B,); they add up to what was minimised.
         start_energy: (B,) the same sum at the start that led here; never lower.
         reprojection_px: (B,) median error over the seen keypoints. size: (B,) pixels, the box.
@@ -51,6 +52,7 @@ class FitResult:
     keypoint_sd: Tensor
     camera: Camera
     schema: KeypointSchema
+    doubted: Tensor
     energy: dict[str, Tensor]
     start_energy: Tensor
     reprojection_px: Tensor
@@ -191,6 +193,7 @@ def _describe(
         keypoint_sd=keypoint_sd(objective, state, solution.evaluation),
         camera=problem.camera,
         schema=problem.schema,
+        doubted=torch.zeros_like(problem.confidence, dtype=torch.bool),
         energy=solution.evaluation.terms,
         start_energy=began,
         reprojection_px=median,
@@ -206,16 +209,38 @@ def _describe(
     )
 
 
+# what of a result has a row for each person
+_BY_PERSON = (
+    *("rotations", "betas", "transl", "joints3d", "keypoints3d", "keypoints2d", "doubted"),
+    *("keypoint_sd", "start_energy", "reprojection_px", "size", "quality"),
+    *("seen", "iterations"),
+)
+
+
+def replace_rows(result: FitResult, rows: Tensor, by: FitResult) -> FitResult:
+    """The result with some people's rows taken from another; seconds add up."""
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        return old.index_copy(0, rows, new)
+
+    status = list(result.status)
+    for row, new in zip(rows.tolist(), by.status, strict=True):
+        status[row] = new
+    changed: dict[str, Any] = {n: put(getattr(result, n), getattr(by, n)) for n in _BY_PERSON}
+    return replace(
+        result,
+        **changed,
+        energy={n: put(v, by.energy[n]) for n, v in result.energy.items()},
+        status=tuple(status),
+        seconds=result.seconds + by.seconds,
+    )
+
+
 def _join(parts: list[FitResult]) -> FitResult:
     def cat(name: str) -> Tensor:
         return torch.cat([getattr(p, name) for p in parts])
 
-    tensors = (
-        *("rotations", "betas", "transl", "joints3d", "keypoints3d", "keypoints2d"),
-        *("keypoint_sd", "start_energy", "reprojection_px", "size", "quality"),
-        *("seen", "iterations"),
-    )
-    joined: dict[str, Any] = {name: cat(name) for name in tensors}
+    joined: dict[str, Any] = {name: cat(name) for name in _BY_PERSON}
     return replace(
         parts[0],
         **joined,

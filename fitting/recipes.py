@@ -46,14 +46,18 @@ class Recipe:
 
     Attributes:
         name: what results call it. prior: the default prior's name. stages: run in order.
+        doubt: with a prior that looks at the keypoints: those further than this from where the
+            body has them (in box sides) are doubted; the prior is told what was seen again,
+            without them, and the person is fitted once more. None: never.
     """
 
     name: str
     prior: str
     stages: tuple[Stage, ...]
+    doubt: float | None = None
 
 
-_FINE = Reprojection(sigma=0.010, scale=0.10)
+_FINE = Reprojection(sigma=0.012, scale=0.06)
 _WEIGHTS = {"pose": 1.0, "shape": 1.0, "limits": 1.0, "upright": 16.0}
 
 RECIPES: dict[str, Recipe] = {
@@ -67,6 +71,7 @@ RECIPES: dict[str, Recipe] = {
                 Stage("coarse", ("all",), Reprojection(0.03, 0.3), _WEIGHTS, 10),
                 Stage("fine", ("all",), _FINE, _WEIGHTS, 60),
             ),
+            doubt=0.08,
         ),
         Recipe(
             "gmm",

@@ -106,6 +106,11 @@ def person_report(result: FitResult, row: int) -> dict[str, Any]:
         "start_energy": float(result.start_energy[row]),
         "iterations": int(result.iterations[row]),
         "quality": float(result.quality[row]),
+        "keypoints_doubted": [
+            name
+            for name, doubt in zip(result.schema.names, result.doubted[row], strict=True)
+            if bool(doubt)
+        ],
         "keypoints_seen": int(result.seen[row]),
     } | _said_of_nobody(result, row)
 

@@ -51,9 +51,14 @@ class Term(NamedTuple):
 
 
 class PriorModel(Protocol):
-    """What a prior's name or file stands for, before it has been told what was seen."""
+    """What a prior's name or file stands for, before it has been told what was seen.
+
+    Attributes:
+        name: what results call it. looks: what was seen makes a difference to it.
+    """
 
     name: str
+    looks: bool
 
     def given(
         self,

@@ -36,6 +36,7 @@ class FlowPrior:
         blind: bool = False,
     ) -> None:
         self.name, self.posterior, self.schema, self.blind = name, posterior, schema, blind
+        self.looks = not blind
 
     @torch.no_grad()
     def given(
