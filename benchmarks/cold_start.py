@@ -56,7 +56,7 @@ clock(fit_image, "read_picture", "reading")
 clock(openpose, "read", "reading")
 clock(fit_image, "find_body", "body")
 clock(fit_image, "load_prior", "prior")
-clock(fit_image, "fit_people", "fit")
+clock(fit_image, "fit_seen", "fit")
 clock(overlay, "fit_picture", "drawing")
 clock(overlay, "write_png", "drawing")
 for name in ("person_arrays", "write_arrays", "write_json", "person_report"):

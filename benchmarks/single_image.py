@@ -17,7 +17,7 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from benchmarks.hardware import conditions, conditions_line, put_between_marks, 
 from benchmarks.worst_people import Drawn, draw_worst
 from fitting.fit_image import DEFAULT_RECIPE
 from fitting.fit_people import FitResult, fit_people
+from fitting.fit_seen import fit_seen, tell
 from fitting.levenberg_marquardt import minimize
 from fitting.metrics import orientation_error, pa_mpjpe
 from fitting.objective import Objective, State
@@ -127,7 +128,7 @@ def main() -> None:
         rows = [drawn(r, i, fact, body) for r, i, fact in worst[name]]
         draw_worst(args.out / picture, rows)
     if args.page is not None:
-        put_between_marks(args.page, "single_image", text)
+        put_between_marks(args.page, f"single_image_{recipe.name}", text)
 
 
 def run(
@@ -139,10 +140,12 @@ def run(
         diagonal = people.size.norm(dim=-1, keepdim=True)
         camera = Camera(diagonal.expand(-1, 2), people.camera.center)
     problem = FitProblem.build(SCHEMA, people.keypoints, people.confidence, camera)
-    prior = model.given(SCHEMA, problem.keypoints, problem.confidence, camera, body)
     began = time.process_time()
-    result = fit_people(problem, body, prior, recipe)
+    result = fit_seen(problem, body, model, recipe)
     cpu_seconds = time.process_time() - began
+    # the prior as it was told last, so that energies can be compared
+    trusted = torch.where(result.doubted, 0, problem.confidence)
+    prior = tell(model, replace(problem, confidence=trusted), body)
     truth = body.joints(people.betas, people.rotations, people.transl)
     found, true = result.joints3d[:, JOINTS], truth[:, JOINTS]
     error = (found - result.joints3d[:, :1]) - (true - truth[:, :1])

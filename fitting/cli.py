@@ -231,5 +231,16 @@ def _doctor(args: argparse.Namespace) -> int:
     return 0
 
 
+def run() -> NoReturn:
+    """The installed command: `main`, then out at once.
+
+    Python would take a second to take torch and OpenGL down; every file is closed by now.
+    """
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -71,7 +71,7 @@ RECIPES: dict[str, Recipe] = {
                 Stage("coarse", ("all",), Reprojection(0.03, 0.3), _WEIGHTS, 10),
                 Stage("fine", ("all",), _FINE, _WEIGHTS, 60),
             ),
-            doubt=0.08,
+            doubt=0.12,
         ),
         Recipe(
             "gmm",
