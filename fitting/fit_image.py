@@ -31,7 +31,7 @@ from models.errors import InputError
 from priors.base import PriorModel
 from priors.load import load as load_prior
 
-DEFAULT_RECIPE = "gmm"
+DEFAULT_RECIPE = "flow"
 MESH_FORMATS = ("obj", "glb", "ply")
 _FOCAL_RANGE = (0.1, 100.0)  # in picture diagonals; outside it somebody mixed up units
 _NAME_ENDINGS = ("_keypoints", "_openpose")

@@ -21,6 +21,8 @@ from priors.joint_limits import HingeLimits
 from priors.rotation_prior import POSE_SIZE, UP_SIZE, PoseTerm, RotationPrior
 
 BUILT_IN = {
+    "keypoint-flow": "flow posterior that looks at the keypoints (the default)",
+    "pose-flow": "the same, told that nothing was seen: a prior over poses and shapes",
     "gmm": "max-mixture of 8 Gaussians over body poses, with knee and elbow limits",
     "gaussian": "one Gaussian over body poses, with knee and elbow limits",
 }

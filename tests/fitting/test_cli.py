@@ -124,8 +124,8 @@ def test_the_example(tmp_path, capsys):
     report = json.loads((out / "camera_0.json").read_text())
     wanted = {"status", "recipe", "prior", "body", "reprojection_px", "energy", "iterations"}
     assert wanted | {"quality", "seconds"} <= report.keys()
-    assert report["recipe"] == "gmm"
-    assert report["prior"] == "gmm"
+    assert report["recipe"] == "flow"
+    assert report["prior"] == "keypoint-flow"
     assert report["body"] == "open-low"
     assert 0 <= report["reprojection_px"] < 25
     assert 0 <= report["quality"] <= 1

@@ -23,11 +23,13 @@ from priors.data.mocap import read_mocap, read_sequence
 from priors.gaussian import GaussianPose
 from priors.gmm import MaxMixturePose
 from priors.joint_limits import ExponentialBending, HingeLimits
-from priors.load import BUILT_IN, load, read_mixture
+from priors.load import load, read_mixture
 from priors.rotation_prior import RotationPrior
 from tests.references import priors_twin as twin
 
 UP = torch.nn.functional.normalize(torch.tensor([0.1, -0.9, 0.2], dtype=torch.float64), dim=0)
+
+CLASSICAL = ("gmm", "gaussian")  # the built-in priors that hold rotations
 
 
 def mixture(components=3, size=69, seed=0):
@@ -91,7 +93,7 @@ def test_max_mixture_equals_the_twin_up_to_a_constant(size):
     assert got.min() >= 0
 
 
-@pytest.mark.parametrize(("name", "dtype"), [(n, d) for n in BUILT_IN for d in ("32", "64")])
+@pytest.mark.parametrize(("name", "dtype"), [(n, d) for n in CLASSICAL for d in ("32", "64")])
 def test_built_in_energies_equal_the_twin(name, dtype):
     dtype = getattr(torch, "float" + dtype)
     prior = load(name, dtype=dtype, up=UP)
@@ -111,7 +113,7 @@ def test_built_in_energies_equal_the_twin(name, dtype):
 
 
 def test_built_in_without_up_is_the_marginal():
-    for name in BUILT_IN:
+    for name in CLASSICAL:
         prior = load(name, dtype=torch.float64)
         terms = prior.terms(prior.encode(poses(2)), jacobian=True)
         assert {t.name for t in terms} == {"pose", "limits", "shape"}
@@ -322,7 +324,7 @@ def test_to_changes_the_number_type():
 # --- load ---
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_built_in_names(name):
     prior = load(name)
     assert prior.name == name
@@ -489,7 +491,7 @@ def test_other_content_is_refused_in_one_line(tmp_path):
     assert "means, covars" in refused(tmp_path / "other.pkl", "is not a pose mixture")
     np.savez(tmp_path / "other.npz", poses=np.zeros(3))
     refused(tmp_path / "other.npz", "it has poses")
-    refused(tmp_path / "missing.pkl", "built in are gmm")
+    refused(tmp_path / "missing.pkl", "built in are keypoint-flow")
     np.save(tmp_path / "single.npy", np.zeros(3))
     (tmp_path / "single.npy").rename(tmp_path / "single.npz")
     refused(tmp_path / "single.npz", "single.npz")
