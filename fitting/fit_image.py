@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from fitting import export, openpose, overlay, results
+from fitting.detections import Detections
 from fitting.fit_people import PEOPLE_AT_ONCE, FitResult
 from fitting.fit_seen import fit_seen
 from fitting.levenberg_marquardt import Status
-from fitting.openpose import Detections
 from fitting.pictures import MAX_MEGAPIXELS, Picture, read_picture
 from fitting.problem import FitProblem
 from fitting.quality import LOW_QUALITY

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fitting.detections import Detections, Person, Unusable, checked
 from fitting.pictures import existing_file, problem
 from models.keypoints import (
     BODY25,
@@ -31,56 +30,10 @@ from models.keypoints import (
 )
 
 MAX_MEGABYTES = 64  # of JSON; 100 people with faces and hands are under 1
-FEW_KEYPOINTS = 3  # fewer than these leave even the body's place open
-NORMALISED_LIMIT = 1.0 + 1e-3  # |coordinate|; rounding in the file may pass 1
-NOT_PIXELS_LIMIT = 3.0  # nobody is seen within 3 pixels of the corner
-OUTSIDE_MARGIN = 0.1  # of the picture's long side; a detector may guess a little way outside
-MAX_COORDINATE = 1e6  # pixels; beyond any picture, and squares of it still are exact enough
-LOUD_CONFIDENCE = 1.1  # OpenPose exceeds 1 slightly; more than this is another scale
-
 # what a number of keypoints means when no schema is named
 _BY_COUNT = {len(s): s for s in (BODY25, COCO18, COCO17, HALPE26, MEDIAPIPE33)}
 _KEYS = ("pose_keypoints_2d", "pose_keypoints")  # the second in files of OpenPose before 1.3
 _WANTED = "the JSON file that OpenPose writes (NAME_keypoints.json)"
-
-
-@dataclass(frozen=True, eq=False)
-class Detections:
-    """The people of one picture, N of them, with keypoints that have been checked.
-
-    Attributes:
-        schema: what the K keypoints are.
-        keypoints: (N, K, 2) float64 pixels; 0, 0 where not seen. Always finite.
-        confidence: (N, K) float64 in [0, 1]; 0 = not seen.
-        person_ids: OpenPose's person_id, -1 where there is none.
-        indices: place of each person in the file (or along the first axis of the arrays).
-        skipped: place and reason of everybody left out; a reason is a line that names the person.
-        notes: lines about what was changed or is doubtful.
-        path: the file, or None for arrays.
-    """
-
-    schema: KeypointSchema
-    keypoints: np.ndarray
-    confidence: np.ndarray
-    person_ids: tuple[int, ...]
-    indices: tuple[int, ...]
-    skipped: tuple[tuple[int, str], ...]
-    notes: tuple[str, ...]
-    path: Path | None
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-@dataclass(frozen=True, eq=False)
-class _Person:
-    place: int
-    person_id: int
-    triples: np.ndarray  # (K, 3) x, y, confidence
-
-
-class _Unusable(Exception):
-    """Why one person is left out; no error yet, the others may do."""
 
 
 def read(
@@ -107,16 +60,16 @@ def read(
     found = existing_file(path, _WANTED)
     people = _people(path, _json(path, found))
     table = wanted or _schema_of(path, people)
-    persons: list[_Person] = []
+    persons: list[Person] = []
     skipped: dict[int, str] = {}
     for place, entry in enumerate(people):
         try:
             persons.append(_person(place, entry, table))
-        except _Unusable as reason:
+        except Unusable as reason:
             skipped[place] = str(reason)
     if wanted is not None and people and not persons:
         _explain_count(path, people, wanted)
-    return _checked(path, table, persons, skipped, image_size, found)
+    return checked(path, table, persons, skipped, image_size, found)
 
 
 def read_arrays(
@@ -151,8 +104,8 @@ def read_arrays(
             "confidence", f"has shape {c.shape}; keypoints {xy.shape} need {xy.shape[:2]}"
         )
     triples = np.concatenate((xy, c[..., None]), axis=-1)
-    persons = [_Person(place, -1, rows) for place, rows in enumerate(triples)]
-    return _checked("keypoints", table, persons, {}, image_size, None)
+    persons = [Person(place, -1, rows) for place, rows in enumerate(triples)]
+    return checked("keypoints", table, persons, {}, image_size, None)
 
 
 def _numbers(name: str, values: ArrayLike) -> np.ndarray:
@@ -283,32 +236,32 @@ def _explain_count(
         )
 
 
-def _person(place: int, entry: object, schema: KeypointSchema) -> _Person:
+def _person(place: int, entry: object, schema: KeypointSchema) -> Person:
     """One entry of `people`; null becomes NaN."""
     who = f"person {place}"
     if not isinstance(entry, dict):
-        raise _Unusable(f"{who} is {_kind(entry)}, not an object")
+        raise Unusable(f"{who} is {_kind(entry)}, not an object")
     key, values = _values(entry)
     if values is None:
-        raise _Unusable(f"{who} has no {key}")
+        raise Unusable(f"{who} has no {key}")
     if not isinstance(values, list):
-        raise _Unusable(f"{who}: {key} is {_kind(values)}, not a list")
+        raise Unusable(f"{who}: {key} is {_kind(values)}, not a list")
     if not values:
-        raise _Unusable(f"{who}: {key} is empty")
+        raise Unusable(f"{who}: {key} is empty")
     if len(values) != 3 * len(schema):
-        raise _Unusable(
+        raise Unusable(
             f"{who} has {len(values)} values in {key}; {_title(schema)} needs {3 * len(schema)} "
             f"(x, y, confidence of {len(schema)} keypoints)"
         )
     numbers = [math.nan if v is None else v for v in values]
     for at, value in enumerate(numbers):
         if type(value) not in (int, float):  # bool is an int to isinstance
-            raise _Unusable(f"{who}: value {at} of {key} is {_kind(value)}, not a number")
+            raise Unusable(f"{who}: value {at} of {key} is {_kind(value)}, not a number")
     try:
         triples = np.array(numbers, dtype=np.float64).reshape(-1, 3)
     except OverflowError:
-        raise _Unusable(f"{who}: {key} holds a number too large for any picture") from None
-    return _Person(place, _person_id(entry.get("person_id")), triples)
+        raise Unusable(f"{who}: {key} holds a number too large for any picture") from None
+    return Person(place, _person_id(entry.get("person_id")), triples)
 
 
 def _title(schema: KeypointSchema) -> str:
@@ -323,157 +276,3 @@ def _person_id(value: Any) -> int:
     if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and abs(value) < 2**63 else -1
-
-
-# --- the road that files and arrays share -------------------------------------------------------
-
-
-def _checked(
-    where: str | os.PathLike[str],
-    schema: KeypointSchema,
-    persons: Sequence[_Person],
-    skipped: dict[int, str],
-    image_size: tuple[int, int] | None,
-    path: Path | None,
-) -> Detections:
-    size = None if image_size is None else _size(image_size)
-    total = len(persons) + len(skipped)
-    skipped = dict(skipped)
-    notes: list[str] = []
-    kept: list[_Person] = []
-    for person in persons:
-        try:
-            kept.append(_clean(person, schema, notes))
-        except _Unusable as reason:
-            skipped[person.place] = str(reason)
-    kept = _in_pixels(where, kept, size, notes)
-    persons, kept = kept, []
-    for person in persons:
-        try:
-            kept.append(_in_picture(person, size, notes))
-        except _Unusable as reason:
-            skipped[person.place] = str(reason)
-    if total and not kept:
-        first = skipped[min(skipped)]
-        raise problem(
-            where, first if total == 1 else f"none of the {total} people can be used: {first}"
-        )
-    triples = np.zeros((len(kept), len(schema), 3))
-    for row, person in enumerate(kept):
-        triples[row] = person.triples
-        seen = np.count_nonzero(person.triples[:, 2])
-        if seen < FEW_KEYPOINTS:
-            many = "keypoint" if seen == 1 else "keypoints"
-            notes.append(f"person {person.place}: only {seen} {many} seen; the result is a guess")
-    return Detections(
-        schema,
-        triples[..., :2].copy(),
-        triples[..., 2].copy(),
-        tuple(p.person_id for p in kept),
-        tuple(p.place for p in kept),
-        tuple(sorted(skipped.items())),
-        tuple(notes),
-        path,
-    )
-
-
-def _size(image_size: tuple[int, int]) -> tuple[int, int]:
-    try:
-        width, height = (operator.index(side) for side in image_size)
-    except (TypeError, ValueError):
-        width = height = 0
-    if min(width, height) < 1:
-        raise problem(
-            "image size", f"{str(image_size)[:60]} is not a width and a height in whole pixels"
-        )
-    return width, height
-
-
-def _clean(person: _Person, schema: KeypointSchema, notes: list[str]) -> _Person:
-    """A copy with finite numbers, confidence within [0, 1] and zeros where nothing was seen."""
-    who = f"person {person.place}"
-    triples = person.triples.copy()
-    confidence = triples[:, 2]
-    # NaN is many tools' way to say "not seen"; only beside a confidence it makes no sense
-    triples[confidence == 0] = 0
-    bad = np.flatnonzero(~np.isfinite(triples).all(axis=1))
-    if bad.size:
-        raise _Unusable(f"{who}: keypoint {schema.names[bad[0]]} is NaN, infinite or null")
-    if confidence.min() < 0:
-        name = schema.names[confidence.argmin()]
-        raise _Unusable(f"{who}: keypoint {name} has a negative confidence")
-    if not confidence.any():
-        raise _Unusable(f"{who}: no keypoint was seen")
-    far = np.abs(triples[:, :2]).max(axis=1)
-    if far.max() > MAX_COORDINATE:
-        name = schema.names[far.argmax()]
-        raise _Unusable(f"{who}: keypoint {name} lies {far.max():.3g} px from the corner")
-    if confidence.max() > LOUD_CONFIDENCE:
-        notes.append(f"{who}: confidence up to {confidence.max():.3g}; all above 1 counts as 1")
-    np.minimum(confidence, 1, out=confidence)
-    return _Person(person.place, person.person_id, triples)
-
-
-def _in_pixels(
-    where: str | os.PathLike[str],
-    persons: list[_Person],
-    size: tuple[int, int] | None,
-    notes: list[str],
-) -> list[_Person]:
-    """Scale what OpenPose's --keypoint_scale 3 ([0, 1]) or 4 ([-1, 1]) wrote up to pixels."""
-    if not persons:
-        return persons
-    every = np.concatenate([p.triples for p in persons])
-    seen = every[every[:, 2] > 0, :2]
-    largest = np.abs(seen).max()
-    if len(seen) < FEW_KEYPOINTS or largest > NOT_PIXELS_LIMIT:
-        return persons
-    if largest > NORMALISED_LIMIT:
-        # MediaPipe, too, counts in pictures, and beyond 1 outside of them
-        raise problem(
-            where,
-            f"coordinates of at most {largest:.3g} are neither pixels nor normalised to 1; "
-            "multiply x by the picture's width and y by its height",
-        )
-    signed = bool((seen < 0).any())
-    scale = "[-1, 1] (OpenPose's --keypoint_scale 4)" if signed else "[0, 1] (--keypoint_scale 3)"
-    if size is None:
-        raise problem(
-            where,
-            f"its coordinates are normalised to {scale}; give the picture, or its size with "
-            "--image-size W H",
-        )
-    notes.append(f"coordinates taken as normalised to {scale}, scaled to {size[0]}x{size[1]} px")
-    last = np.array(size, dtype=np.float64) - 1  # OpenPose's 1 is the middle of the last pixel
-    scaled = []
-    for person in persons:
-        triples = person.triples.copy()
-        inside = triples[:, 2] > 0
-        unit = triples[inside, :2]
-        triples[inside, :2] = ((unit + 1) / 2 if signed else unit) * last
-        scaled.append(_Person(person.place, person.person_id, triples))
-    return scaled
-
-
-def _in_picture(person: _Person, size: tuple[int, int] | None, notes: list[str]) -> _Person:
-    """Leave out keypoints far outside the picture; refuse the person when they are most."""
-    if size is None:
-        return person
-    seen = person.triples[:, 2] > 0
-    margin = OUTSIDE_MARGIN * max(size)
-    xy = person.triples[:, :2]
-    far = seen & ((xy < -margin) | (xy > np.array(size) + margin)).any(axis=1)
-    outside = int(far.sum())
-    if not outside:
-        return person
-    who, picture = f"person {person.place}", f"{size[0]}x{size[1]} picture"
-    if 2 * outside > seen.sum():
-        raise _Unusable(
-            f"{who}: most keypoints lie outside the {picture}: is it the picture that these "
-            "keypoints were found in? (an EXIF-rotated or rescaled picture is the usual cause)"
-        )
-    triples = person.triples.copy()
-    triples[far] = 0
-    many = "keypoint lies" if outside == 1 else "keypoints lie"
-    notes.append(f"{who}: {outside} {many} far outside the {picture}; not used")
-    return _Person(person.place, person.person_id, triples)
