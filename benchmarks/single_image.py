@@ -154,7 +154,8 @@ def run(
     stretch = torch.ones(len(people.transl), 3)
     stretch[:, 2] = camera.focal[:, 0] / people.camera.focal[:, 0]
     start = State(prior.encode(Pose(people.rotations, people.betas)), people.transl * stretch)
-    objective = Objective(problem, body, prior, recipe.stages[-1])
+    same = replace(problem, unit=result.unit)
+    objective = Objective(same, body, prior, recipe.stages[-1])
     from_truth = minimize(objective, start, recipe.stages[-1].iterations)
     other = prior.decode(from_truth.state.latent)
     other_joints = body.joints(other.betas, other.rotations)[:, JOINTS]
@@ -176,7 +177,7 @@ def run(
         "seen": seen.sum(-1).float(),
         "outliers": ((problem.evidence() > 0) & (off > GROSS)).sum(-1).float(),
         "energy": energy,
-        "energy_from_truth": from_truth.evaluation.energy,
+        "energy_from_truth": from_truth.energy,
         "pa_from_truth": 1000 * pa_mpjpe(other_joints, true),
         "quality": result.quality,
         "distance": result.transl[:, 2],

@@ -101,7 +101,7 @@ def _add_fit(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
     fit.add_argument("--person", default="all", metavar="N", help="only this one, or all")
     fit.add_argument("--device", default="cpu")
     fit.add_argument("--threads", type=int, default=1, metavar="N", help="of the CPU (default: 1)")
-    fit.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    fit.add_argument("--dtype", choices=("float32", "float64"), default="float64")
     fit.add_argument(
         "--mesh",
         nargs="+",
@@ -179,7 +179,11 @@ def _add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParse
     train.add_argument("--batch", type=int, help="people a step")
     train.add_argument("--body", help="as in fit")
     train.add_argument("--device", default="cpu")
-    train.add_argument("--mixed", action="store_true", help="bfloat16 networks, on a GPU")
+    train.add_argument(
+        "--mixed",
+        action="store_true",
+        help="bfloat16 networks: for GPUs, and for CPUs with avx512_bf16",
+    )
     train.add_argument(
         "--threads", type=int, default=1, metavar="N", help="of the CPU (default: 1)"
     )

@@ -1,8 +1,7 @@
-"""Meshes as files for viewers and modelling programs, and writing files whole or not at all."""
+"""Meshes as files for viewers and modelling programs."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,34 +10,13 @@ import numpy as np
 
 from fitting.render import vertex_normals
 from models.errors import InputError
+from models.files import write_whole
 
 FORMATS = (".obj", ".glb", ".ply")
 _DEFAULT_COLOR = (0.75, 0.75, 0.77)
 # from the camera's frame (y down, z forward) to the viewers' (y up, z towards the viewer): half a
 # turn about x, which keeps left and right and the side that faces look out of
 _TO_VIEWER = np.array([1.0, -1.0, -1.0])
-
-
-def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that it is there whole or not at all; an older one is replaced.
-
-    Raises:
-        InputError: the folder is missing or cannot be written, or the disk is full.
-    """
-    target = Path(path)
-    # the same folder, because renaming is at once only within one file system
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-        os.replace(temporary, target)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # it may never have come to be
-            temporary.unlink()
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"cannot write {target}: {reason}; give a path in a folder that exists and is writable"
-        ) from error
 
 
 def write_mesh(

@@ -18,12 +18,12 @@ from fitting import export, openpose, overlay, results
 from fitting.detections import Detections
 from fitting.fit_people import PEOPLE_AT_ONCE, FitResult
 from fitting.fit_seen import fit_seen
-from fitting.levenberg_marquardt import Status
 from fitting.pictures import MAX_MEGAPIXELS, Picture, read_picture
 from fitting.problem import FitProblem
 from fitting.quality import LOW_QUALITY
 from fitting.recipes import RECIPES
 from fitting.render import Shape
+from fitting.solution import Status
 from models.body import Body
 from models.body_files import find_body
 from models.cameras import Camera
@@ -71,7 +71,7 @@ def fit(
     focal: float | None = None,
     person: int | None = None,
     device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float64,
     meshes: Sequence[str] = ("obj", "glb"),
     draw: bool = True,
     renderer: str = "auto",

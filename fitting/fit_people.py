@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from fitting.initialize import hypotheses
-from fitting.levenberg_marquardt import STATUSES, Options, Solution, Status, minimize
+from fitting.levenberg_marquardt import Options, minimize
 from fitting.objective import Objective, State
 from fitting.problem import FitProblem
 from fitting.quality import quality
 from fitting.recipes import Recipe
+from fitting.solution import STATUSES, Solution, Status
 from fitting.uncertainty import keypoint_sd
 from models.body import Body
 from models.cameras import Camera
 from models.keypoints import KeypointSchema
 from priors.base import Pose, PosePrior
 
+_MOST_UNSEEN = 8.0  # of the box: somebody of whom only the head is seen
 PEOPLE_AT_ONCE = 64  # with their hypotheses they fill about 100 MB
 
 
@@ -38,6 +40,7 @@ class FitResult:
         energy: name of a term -> (B,); they add up to what was minimised.
         start_energy: (B,) the same sum at the start that led here; never lower.
         reprojection_px: (B,) median error over the seen keypoints. size: (B,) pixels, the box.
+        unit: (B,) pixels, of the recipe's noise and outlier scales.
         quality: (B,) 0 to 1. seen: (B,) number of keypoints.
         status: a person's ending. iterations: (B,).
         recipe, prior, body: what made it. seconds: for the whole batch.
@@ -57,6 +60,7 @@ class FitResult:
     start_energy: Tensor
     reprojection_px: Tensor
     size: Tensor
+    unit: Tensor
     quality: Tensor
     seen: Tensor
     status: tuple[Status, ...]
@@ -121,6 +125,8 @@ def _fit_chunk(
     start: tuple[Pose, Tensor] | None,
 ) -> FitResult:
     person, state = _starts(problem, body, prior, start)
+    if recipe.whole_person:
+        problem = replace(problem, unit=whole_person(problem, body, prior, state, person))
     first = state
     spent = torch.zeros(len(person), dtype=torch.long, device=person.device)
     for stage in recipe.stages:
@@ -128,20 +134,18 @@ def _fit_chunk(
         objective = everyone.rows(person)
         solution = minimize(objective, state, stage.iterations, options)
         spent = spent + solution.iterations
-        kept = _best_of_each(solution.evaluation.energy, person, len(problem), stage.keep)
+        kept = _best_of_each(solution.energy, person, len(problem), stage.keep)
         person, spent, first = person[kept], spent[kept], first.rows(kept)
-        state = solution.state.rows(kept)
-        solution = Solution(
-            state, solution.evaluation.rows(kept), solution.status[kept], solution.iterations[kept]
-        )
+        solution = solution.rows(kept)
+        state = solution.state
     final = Objective(problem, body, prior, stage)
     # the early stages minimised something else: hold the result against its own beginning
-    beginning = final.evaluate(first)
-    better = beginning.energy < solution.evaluation.energy
+    beginning = final.evaluate(first, 0 if prior.costly else None)
+    better = beginning.energy < solution.energy
     if bool(better.any()):
-        state = first.where(better, state)
-        solution = replace(solution, evaluation=beginning.where(better, solution.evaluation))
-    return _describe(final, state, solution, spent, beginning.energy, recipe)
+        began = replace(solution, state=first, energy=beginning.energy, terms=beginning.terms)
+        solution = began.where(better, solution)
+    return _describe(final, solution, spent, beginning.energy, recipe)
 
 
 def _starts(
@@ -158,6 +162,26 @@ def _starts(
     return found.person, found.state
 
 
+def whole_person(
+    problem: FitProblem, body: Body, prior: PosePrior, state: State, person: Tensor
+) -> Tensor:
+    """How large people are in the picture, to go by where their fits begin: (B,) pixels.
+
+    Detectors err in proportion to the person, not to the part of them that the frame shows. Not
+    less than the box of what was seen, and the median of several starts.
+    """
+    pose = prior.rows(person).decode(state.latent)
+    points = body.keypoints(pose.betas, pose.rotations, problem.schema, state.transl)
+    there = body.keypoint_model(problem.schema).available
+    points = points[:, there]
+    extent = (points.amax(1) - points.amin(1))[:, :2].amax(-1)
+    depth = points[..., 2].mean(1).clamp(min=0.1)
+    focal = problem.camera.rows(person).focal.mean(-1)
+    each = (focal * extent / depth).unflatten(0, (len(problem), -1)).median(1).values
+    unit = torch.maximum(problem.size, torch.minimum(each, _MOST_UNSEEN * problem.size))
+    return torch.where(each.isfinite(), unit, problem.size)
+
+
 def _best_of_each(energy: Tensor, person: Tensor, people: int, keep: int) -> Tensor:
     """Rows of the `keep` lowest energies of every person, person by person, lowest first."""
     each = len(person) // people
@@ -169,13 +193,12 @@ def _best_of_each(energy: Tensor, person: Tensor, people: int, keep: int) -> Ten
 
 def _describe(
     objective: Objective,
-    state: State,
     solution: Solution,
     spent: Tensor,
     began: Tensor,
     recipe: Recipe,
 ) -> FitResult:
-    problem, body = objective.problem, objective.body
+    problem, body, state = objective.problem, objective.body, solution.state
     pose = objective.prior.decode(state.latent)
     points = body.keypoints(pose.betas, pose.rotations, problem.schema, state.transl)
     pixels, in_front = problem.camera.project(points)
@@ -190,14 +213,15 @@ def _describe(
         joints3d=body.joints(pose.betas, pose.rotations, state.transl),
         keypoints3d=points,
         keypoints2d=torch.where(in_front[..., None], pixels, torch.nan),
-        keypoint_sd=keypoint_sd(objective, state, solution.evaluation),
+        keypoint_sd=keypoint_sd(objective, state, objective.evaluate(state)),
         camera=problem.camera,
         schema=problem.schema,
         doubted=torch.zeros_like(problem.confidence, dtype=torch.bool),
-        energy=solution.evaluation.terms,
+        energy=solution.terms,
         start_energy=began,
         reprojection_px=median,
         size=problem.size,
+        unit=problem.unit,
         quality=quality(problem, errors, in_front),
         seen=seen.sum(-1),
         status=tuple(STATUSES[int(c)] for c in solution.status),
@@ -213,7 +237,7 @@ def _describe(
 _BY_PERSON = (
     *("rotations", "betas", "transl", "joints3d", "keypoints3d", "keypoints2d", "doubted"),
     *("keypoint_sd", "start_energy", "reprojection_px", "size", "quality"),
-    *("seen", "iterations"),
+    *("unit", "seen", "iterations"),
 )
 
 

@@ -57,7 +57,7 @@ def tell(model: PriorModel, problem: FitProblem, body: Body) -> PosePrior:
 
 
 def _doubted(problem: FitProblem, result: FitResult, distance: float) -> Tensor:
-    error = (result.keypoints2d - problem.keypoints).norm(dim=-1) / problem.size[:, None]
+    error = (result.keypoints2d - problem.keypoints).norm(dim=-1) / result.unit[:, None]
     # a keypoint that the body lacks has no error; of an invalid person nothing is known
     far = error.nan_to_num(nan=0.0) > distance
     return far & (problem.confidence > 0)

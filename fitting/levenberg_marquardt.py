@@ -1,32 +1,25 @@
 """Batched Levenberg-Marquardt: every person has their own damping, acceptance and end.
 
 Marquardt's damping is scaled by the Hessian's diagonal (depth is nearly free: an unscaled identity
-would freeze it); gain-ratio control of the damping follows Nielsen (1999). Steps are accepted on
-the true robust energy. People who are done leave the batch; a row with NaN never enters it.
+would freeze it). Steps are accepted on the true robust energy. People who are done leave the batch;
+a row with NaN never enters it. Where the prior is costly to differentiate, its derivatives are
+learned while fitting (`fitting.tangent`); the gradient is exact all the same.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor
 
+from fitting.normal_equations import damped_step
 from fitting.objective import Evaluation, Objective, State
+from fitting.solution import Solution, Unfinished
+from fitting.tangent import Tangent
 
-
-class Status(Enum):
-    """How a person's minimisation ended: cause, and what to do."""
-
-    CONVERGED = "the energy stopped falling"
-    STALLED = "no step lowers the energy any more; usually the minimum, to the number type's digits"
-    MAX_ITERATIONS = "still falling at the last iteration; allow more iterations"
-    INVALID = "the problem has values that are not finite; look at this person's keypoints"
-
-
-STATUSES: tuple[Status, ...] = tuple(Status)
-_CODE = {status: i for i, status in enumerate(STATUSES)}
+_GOOD, _POOR = 0.75, 0.25  # shares of the predicted fall that came true
+_LESS, _MORE = 1 / 3, 4.0  # what they do to the damping
 
 
 @dataclass(frozen=True)
@@ -37,28 +30,17 @@ class Options:
         damping: first damping. tolerance: relative fall of the energy that counts as none.
         patience: how many such iterations in a row end the fit. largest_damping: beyond it the
             row has stalled. longest_turn: radians (and units of depth) one step may be long.
+        first_rows, rows: how many rows of derivatives to pull back through a costly prior at the
+            start and at each iteration, besides the gradient's; None for all of them.
     """
 
-    damping: float = 1e-2
-    tolerance: float = 1e-5
+    damping: float = 0.1
+    tolerance: float = 1e-4
     patience: int = 2
     largest_damping: float = 1e8
     longest_turn: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """Where each person ended.
-
-    Attributes:
-        state: the best state seen. evaluation: the energy and its model there.
-        status: (B,) places in `STATUSES`. iterations: (B,).
-    """
-
-    state: State
-    evaluation: Evaluation
-    status: Tensor
-    iterations: Tensor
+    first_rows: int | None = 32
+    rows: int | None = 4
 
 
 def minimize(
@@ -71,102 +53,59 @@ def minimize(
         iterations: at most, per person. options: the solver's numbers.
     """
     options = options or Options()
-    device = start.transl.device
-    columns = objective.free_columns(device)
-    evaluation = objective.evaluate(start)
-    count = len(start.transl)
-    status = torch.full((count,), _CODE[Status.MAX_ITERATIONS], device=device)
-    spent = torch.zeros(count, dtype=torch.long, device=device)
-    valid = (
-        evaluation.energy.isfinite()
-        & evaluation.gradient.isfinite().all(-1)
-        & evaluation.hessian.isfinite().all(-1).all(-1)
-    )
-    status[~valid] = _CODE[Status.INVALID]
-    active = valid.nonzero()[:, 0]
-    if not len(active):
-        return Solution(start, evaluation, status, spent)
-    final_state = State(start.latent.clone(), start.transl.clone())
-    final = Evaluation(
-        evaluation.energy.clone(),
-        {n: v.clone() for n, v in evaluation.terms.items()},
-        evaluation.gradient.clone(),
-        evaluation.hessian.clone(),
-    )
-    part, state, now = objective.rows(active), start.rows(active), evaluation.rows(active)
+    columns = objective.free_columns(start.transl.device)
+    first_rows, rows = options.first_rows, options.rows
+    if rows is None or not objective.prior.costly:
+        first_rows, rows = None, None
+    elif not objective.moves_pose:
+        first_rows, rows = 0, 0
+    now = objective.evaluate(start, first_rows)
+    open_rows = Unfinished(start, now)
+    if not len(open_rows):
+        return open_rows.solution()
+    tangent = None if now.pulled is None else Tangent.learned(now.pulled)
+    active = open_rows.active
+    part, state, now = objective.rows(active), start.rows(active), now.rows(active)
+    tangent = None if tangent is None else tangent.rows(active)
     damping = torch.full_like(now.energy, options.damping)
-    growth = torch.full_like(now.energy, 2.0)
-    quiet = torch.zeros(len(active), dtype=torch.long, device=device)
+    quiet = torch.zeros(len(active), dtype=torch.long, device=active.device)
 
     for _ in range(iterations):
-        step, predicted, solved = _step(now, columns, damping, options.longest_turn)
+        step, predicted, solved = _step(now, tangent, columns, damping, options.longest_turn)
         trial_state = part.move(state, step)
-        trial = part.evaluate(trial_state)
+        trial = part.evaluate(trial_state, rows)
+        if tangent is not None and trial.pulled is not None:
+            tangent = tangent.corrected(trial.pulled)
         fall = now.energy - trial.energy
-        better = solved & trial.energy.isfinite() & (fall > 0)
-        better &= trial.hessian.isfinite().all(-1).all(-1)
-        state = trial_state.where(better, state)
+        better = solved & (fall > 0) & trial.finite()
+        gain = torch.where(better, fall / predicted.clamp(min=torch.finfo(fall.dtype).tiny), -1.0)
         small = better & (fall <= options.tolerance * now.energy)
-        now = trial.where(better, now)
-        spent[active] += 1
+        state, now = trial_state.where(better, state), trial.where(better, now)
 
-        gain = (fall / predicted.clamp(min=torch.finfo(fall.dtype).tiny)).clamp(0, 1)
-        shrink = (1 - (2 * gain - 1) ** 3).clamp(min=1 / 3)
-        damping = torch.where(better, damping * shrink, damping * growth).clamp(min=1e-10)
-        growth = torch.where(better, torch.full_like(growth, 2.0), growth * 2)
+        change = torch.where(gain > _GOOD, _LESS, torch.where(gain < _POOR, _MORE, 1.0))
+        damping = (damping * change).clamp(min=1e-10)
         quiet = torch.where(small, quiet + 1, torch.where(better, 0, quiet))
         converged = quiet >= options.patience
         stalled = ~converged & (damping > options.largest_damping)
-        done = converged | stalled
-        if bool(done.any()):
-            status[active[converged]] = _CODE[Status.CONVERGED]
-            status[active[stalled]] = _CODE[Status.STALLED]
-            _write(final_state, final, active[done], state, now, done)
-            stay = (~done).nonzero()[:, 0]
-            active = active[stay]
-            if not len(active):
+        stay = open_rows.after_iteration(state, now, converged, stalled)
+        if stay is not None:
+            if not len(stay):
                 break
             part, state, now = part.rows(stay), state.rows(stay), now.rows(stay)
-            damping, growth, quiet = damping[stay], growth[stay], quiet[stay]
-    if len(active):
-        everyone = torch.ones(len(active), dtype=torch.bool, device=device)
-        _write(final_state, final, active, state, now, everyone)
-    return Solution(final_state, final, status, spent)
-
-
-def _write(
-    to_state: State, to: Evaluation, rows: Tensor, state: State, now: Evaluation, which: Tensor
-) -> None:
-    """Put the rows that are done where they belong (into buffers that this file made)."""
-    to_state.latent[rows] = state.latent[which]
-    to_state.transl[rows] = state.transl[which]
-    to.energy[rows] = now.energy[which]
-    for name, value in now.terms.items():
-        to.terms[name][rows] = value[which]
-    to.gradient[rows] = now.gradient[which]
-    to.hessian[rows] = now.hessian[which]
+            tangent = None if tangent is None else tangent.rows(stay)
+            damping, quiet = damping[stay], quiet[stay]
+    open_rows.give_up(state, now)
+    return open_rows.solution()
 
 
 def _step(
-    now: Evaluation, columns: Tensor, damping: Tensor, longest: float
+    now: Evaluation, tangent: Tangent | None, columns: Tensor, damping: Tensor, longest: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Damped Newton step (B, P), the fall it predicts (B,), and whether it could be computed."""
-    gradient = now.gradient[:, columns]
-    hessian = now.hessian[:, columns[:, None], columns]
-    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
-    # a number that nothing depends on still needs a positive diagonal
-    floor = 1e-7 * diagonal.amax(-1, keepdim=True).clamp(min=1e-12)
-    damped = hessian + torch.diag_embed(damping[:, None] * diagonal.clamp(min=floor) + floor)
-    factor, info = torch.linalg.cholesky_ex(damped)
-    solved = info == 0
-    eye = torch.eye(len(columns), dtype=factor.dtype, device=factor.device)
-    factor = torch.where(solved[:, None, None], factor, eye)  # a failure stays in its row
-    short = -torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+    """Damped step (B, P), the fall it predicts (B,), and whether it could be computed."""
+    model = now.model(tangent).select(columns)
+    short, solved = damped_step(model, damping)
     length = short.abs().amax(-1, keepdim=True)
     short = short * (longest / length.clamp(min=longest))
-    predicted = -(gradient * short).sum(-1) - 0.5 * (
-        short * (hessian @ short[..., None])[..., 0]
-    ).sum(-1)
     step = torch.zeros_like(now.gradient)
     step[:, columns] = short
-    return step, predicted, solved & short.isfinite().all(-1)
+    return step, model.fall(short), solved

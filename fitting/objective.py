@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fitting.normal_equations import GaussNewton
 from fitting.problem import FitProblem
 from fitting.recipes import Stage
 from fitting.robust import geman_mcclure
+from fitting.tangent import Pulled, Tangent, sketch
 from models.body import Body
 from models.body_jacobian import keypoints_with_jacobian
-from priors.base import PosePrior
+from priors.base import PosePrior, Term
 
 TRANSL = "transl"
 _TRANSL_SIZE = 3
@@ -37,36 +40,68 @@ class State(NamedTuple):
         )
 
 
-class Evaluation(NamedTuple):
-    """The energy at a state and its quadratic model there.
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The energy at a state and what its quadratic model is made of.
 
     Attributes:
         energy: (B,). terms: name -> (B,), they add up to the energy.
-        gradient: (B, P). hessian: (B, P, P), Gauss-Newton with robust weights.
+        gradient: (B, P), exact.
+        data: (B, R, T) derivatives of the weighted reprojection errors by the prior's step; or
+            (B, R, Q) by the pose, where `pulled` holds the few rows that were pulled back.
+        by_transl: (B, R, 3), the same by the translation.
+        prior: (B, M, P) Jacobian of the prior's residuals. diagonal: (B, P), of those that are
+            numbers of the step themselves.
+        pulled: rows for the tangent, or None where `data` is exact.
     """
 
     energy: Tensor
     terms: dict[str, Tensor]
     gradient: Tensor
-    hessian: Tensor
+    data: Tensor
+    by_transl: Tensor
+    prior: Tensor
+    diagonal: Tensor
+    pulled: Pulled | None = None
+
+    def model(self, tangent: Tangent | None = None) -> GaussNewton:
+        """The quadratic model; with `pulled` rows it needs the tangent."""
+        data = self.data if tangent is None else self.data @ tangent.matrix
+        jacobian = torch.cat((data, self.by_transl), -1)
+        return GaussNewton(self.gradient, torch.cat((jacobian, self.prior), 1), self.diagonal)
+
+    @property
+    def hessian(self) -> Tensor:
+        """(B, P, P) of an exact evaluation."""
+        return self.model().hessian
+
+    def finite(self) -> Tensor:
+        """(B,): nothing that a step needs is infinite or no number."""
+        good = self.energy.isfinite() & self.gradient.isfinite().all(-1)
+        for part in (self.data, self.by_transl, self.prior):
+            good = good & part.isfinite().flatten(1).all(-1)
+        return good
 
     def where(self, mask: Tensor, other: Evaluation) -> Evaluation:
         """The evaluation where the mask (B,) says so, the other elsewhere."""
-        return Evaluation(
-            torch.where(mask, self.energy, other.energy),
-            {n: torch.where(mask, v, other.terms[n]) for n, v in self.terms.items()},
-            torch.where(mask[:, None], self.gradient, other.gradient),
-            torch.where(mask[:, None, None], self.hessian, other.hessian),
-        )
+
+        def pick(mine: Tensor, others: Tensor) -> Tensor:
+            return torch.where(mask.view(-1, *(1,) * (mine.ndim - 1)), mine, others)
+
+        changed: dict[str, Any] = {n: pick(getattr(self, n), getattr(other, n)) for n in _TENSORS}
+        terms = {n: pick(v, other.terms[n]) for n, v in self.terms.items()}
+        return replace(self, **changed, terms=terms)
 
     def rows(self, index: Tensor) -> Evaluation:
         """Some of the people."""
-        return Evaluation(
-            self.energy[index],
-            {n: v[index] for n, v in self.terms.items()},
-            self.gradient[index],
-            self.hessian[index],
+        changed: dict[str, Any] = {n: getattr(self, n)[index] for n in _TENSORS}
+        pulled = None if self.pulled is None else Pulled(*(p[index] for p in self.pulled))
+        return replace(
+            self, **changed, terms={n: v[index] for n, v in self.terms.items()}, pulled=pulled
         )
+
+
+_TENSORS = tuple(f.name for f in fields(Evaluation) if f.name not in ("terms", "pulled"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +123,12 @@ class Objective:
         """Named parts of a step, in order."""
         return {**self.prior.step_blocks, TRANSL: _TRANSL_SIZE}
 
+    @property
+    def moves_pose(self) -> bool:
+        """Whether this stage moves anything of the prior's."""
+        free = self.stage.free
+        return "all" in free or any(name in free for name in self.prior.step_blocks)
+
     def free_columns(self, device: torch.device | str = "cpu") -> Tensor:
         """Places of a step that this stage moves."""
         free: list[int] = []
@@ -101,6 +142,13 @@ class Objective:
     def rows(self, index: Tensor) -> Objective:
         """The objective of some of the people, repeats allowed."""
         return Objective(self.problem.rows(index), self.body, self.prior.rows(index), self.stage)
+
+    @cached_property
+    def _trust(self) -> Tensor:
+        """(B, K): what a squared pixel of each keypoint's error weighs."""
+        problem, data = self.problem, self.stage.reprojection
+        evidence = problem.evidence() * self.body.keypoint_model(problem.schema).available
+        return evidence**data.confidence_power / (data.sigma * problem.unit[:, None]) ** 2
 
     def move(self, state: State, step: Tensor) -> State:
         """The state after a step (B, P)."""
@@ -119,8 +167,13 @@ class Objective:
         pixels, in_front = self.problem.camera.project(points)
         return (pixels - self.problem.keypoints).norm(dim=-1), in_front
 
-    def evaluate(self, state: State) -> Evaluation:
-        """Energy, gradient and Gauss-Newton Hessian at a state."""
+    def evaluate(self, state: State, pulled_rows: int | None = None) -> Evaluation:
+        """Energy, gradient and what the Gauss-Newton model is made of, at a state.
+
+        Args:
+            state: where. pulled_rows: how many rows of derivatives to pull back through the prior,
+                besides the one that the gradient needs; None for all.
+        """
         problem, model = self.problem, self.body.keypoint_model(self.problem.schema)
         pose, pull_back = self.prior.linearize(state.latent)
         moved = keypoints_with_jacobian(self.body, model, pose.betas, pose.rotations)
@@ -133,39 +186,69 @@ class Objective:
         )
 
         data = self.stage.reprojection
-        size = problem.size[:, None]
-        evidence = problem.evidence() * model.available
-        seen = evidence > 0
+        unit = problem.unit[:, None]
+        trust = self._trust
+        seen = trust > 0
         error = torch.where(seen[..., None], pixels - problem.keypoints, 0)
         squared = (error * error).sum(-1)
-        loss, weight = geman_mcclure(squared, data.scale * size)
+        loss, weight = geman_mcclure(squared, data.scale * unit)
         # what lies behind the camera is as wrong as can be, in no direction
-        loss = torch.where(in_front | ~seen, loss, (data.scale * size) ** 2)
-        trust = evidence**data.confidence_power / (data.sigma * size) ** 2
+        loss = torch.where(in_front | ~seen, loss, (data.scale * unit) ** 2)
         terms = {"reprojection": 0.5 * (trust * loss).sum(-1)}
         root = (trust * weight * in_front).sqrt()[..., None]
         weighted = root[..., None] * to_pixels
-        by_step = pull_back((weighted @ by_pose).flatten(1, 2))
-        stacked = torch.cat((by_step, (weighted @ by_transl[:, None]).flatten(1, 2)), -1)
-        residual = (root * error).flatten(1)
-        size_of_step = stacked.shape[-1]
-        rows_j, rows_r = [stacked], [residual]
-        for term in self.prior.terms(state.latent, jacobian=True):
-            factor = self.stage.weights.get(term.name, 1.0)
-            terms[term.name] = 0.5 * factor * (term.residual * term.residual).sum(-1)
-            assert term.jacobian is not None
-            scale = factor**0.5
-            rows_j.append(
-                torch.nn.functional.pad(
-                    scale * term.jacobian, (0, size_of_step - term.jacobian.shape[-1])
-                )
-            )
-            rows_r.append(scale * term.residual)
-        all_j, all_r = torch.cat(rows_j, 1), torch.cat(rows_r, 1)
-        transposed = all_j.transpose(-1, -2)
+        residual = (root * error).flatten(1)[..., None]
+        rows = (weighted @ by_pose).flatten(1, 2)
+        rows_by_transl = (weighted @ by_transl[:, None]).flatten(1, 2)
+        pulled = None
+        if pulled_rows is None:
+            rows = pull_back(rows)
+            by_latent = (rows.transpose(-1, -2) @ residual)[..., 0]
+        else:
+            along = rows.transpose(-1, -2) @ residual
+            chosen = torch.cat((along.transpose(-1, -2), sketch(rows, pulled_rows)), 1)
+            pulled = Pulled(chosen, pull_back(chosen))
+            by_latent = pulled.by_step[:, 0]
+        by_depth = (rows_by_transl.transpose(-1, -2) @ residual)[..., 0]
+        gradient = torch.cat((by_latent, by_depth), -1)
+        prior, diagonal, of_prior = self._prior_terms(state, gradient)
+        terms |= of_prior
         return Evaluation(
             torch.stack(list(terms.values())).sum(0),
             terms,
-            (transposed @ all_r[..., None])[..., 0],
-            transposed @ all_j,
+            gradient + prior[1],
+            rows,
+            rows_by_transl,
+            prior[0],
+            diagonal,
+            pulled,
         )
+
+    def _prior_terms(
+        self, state: State, like: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], Tensor, dict[str, Tensor]]:
+        """Of the weighted prior terms: Jacobian and gradient, diagonal, energies."""
+        energies: dict[str, Tensor] = {}
+        jacobians = [like.new_zeros(len(like), 0, like.shape[-1])]
+        gradient, diagonal = torch.zeros_like(like), torch.zeros_like(like)
+        for term in self.prior.terms(state.latent, jacobian=True):
+            factor = self.stage.weights.get(term.name, 1.0)
+            energies[term.name] = 0.5 * factor * (term.residual * term.residual).sum(-1)
+            more_gradient, jacobian = _of_term(term, factor, like.shape[-1])
+            gradient = gradient + more_gradient
+            if jacobian is None:
+                diagonal[:, : term.residual.shape[-1]] += factor
+            else:
+                jacobians.append(jacobian)
+        return (torch.cat(jacobians, 1), gradient), diagonal, energies
+
+
+def _of_term(term: Term, factor: float, size: int) -> tuple[Tensor, Tensor | None]:
+    """Gradient (B, P) and weighted Jacobian (B, M, P) of a term; None where it is the identity."""
+    if term.is_latent:
+        missing = size - term.residual.shape[-1]
+        return factor * torch.nn.functional.pad(term.residual, (0, missing)), None
+    assert term.jacobian is not None
+    scale = factor**0.5
+    jacobian = torch.nn.functional.pad(scale * term.jacobian, (0, size - term.jacobian.shape[-1]))
+    return scale * (jacobian.transpose(-1, -2) @ term.residual[..., None])[..., 0], jacobian

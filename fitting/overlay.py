@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fitting.export import write_whole
 from fitting.render import Pair, Rendering, Shape, render
+from models.files import write_whole
 
 # body colours, soft enough for print
 FIT = (0.56, 0.80, 0.64)  # green: fitting with the flow as prior

@@ -22,8 +22,9 @@ class FitProblem:
         schema: what the K keypoints are.
         keypoints: (B, K, 2) pixels. confidence: (B, K), 0 where not seen.
         camera: one for all, or one a person.
-        size: (B,) pixels, the longer side of the box around what was seen of a person; the unit
-            of the recipes' noise and outlier scales.
+        size: (B,) pixels, the longer side of the box around what was seen of a person.
+        unit: (B,) pixels, how large the whole person is in the picture, seen or not: the unit of
+            the recipes' noise and outlier scales. `size` until something better is known.
     """
 
     schema: KeypointSchema
@@ -31,6 +32,7 @@ class FitProblem:
     confidence: Tensor
     camera: Camera
     size: Tensor
+    unit: Tensor
 
     @classmethod
     def build(
@@ -63,7 +65,7 @@ class FitProblem:
         high = keypoints.masked_fill(~seen, -torch.inf).amax(1)
         size = (high - low).amax(-1).clamp(min=_LEAST_SIZE)
         size = torch.where(seen.any(1)[:, 0], size, torch.full_like(size, _LEAST_SIZE))
-        return cls(schema, keypoints.masked_fill(~seen, 0), confidence, camera, size)
+        return cls(schema, keypoints.masked_fill(~seen, 0), confidence, camera, size, size)
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -76,6 +78,7 @@ class FitProblem:
             confidence=self.confidence[index],
             camera=self.camera.rows(index),
             size=self.size[index],
+            unit=self.unit[index],
         )
 
     def evidence(self) -> Tensor:

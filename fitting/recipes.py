@@ -47,14 +47,17 @@ class Recipe:
     Attributes:
         name: what results call it. prior: the default prior's name. stages: run in order.
         doubt: with a prior that looks at the keypoints: those further than this from where the
-            body has them (in box sides) are doubted; the prior is told what was seen again,
-            without them, and the person is fitted once more. None: never.
+            body has them (in the person's sizes) are doubted; the prior is told what was seen
+            again, without them, and the person is fitted once more. None: never.
+        whole_person: the unit of noise and outlier scales is the whole person's size, seen or
+            not; else the box around what was seen.
     """
 
     name: str
     prior: str
     stages: tuple[Stage, ...]
     doubt: float | None = None
+    whole_person: bool = True
 
 
 # each found on validation people: a start near the truth allows a stricter loss

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from fitting.export import write_whole
 from fitting.fit_people import FitResult
 from models.body import Body
 from models.errors import InputError
+from models.files import write_whole
 from models.rotations import matrix_to_axis_angle
 
 

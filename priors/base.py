@@ -42,12 +42,15 @@ class Term(NamedTuple):
 
     Attributes:
         name: what recipes call it: "pose", "shape", "limits", ...
-        residual: (B, M). jacobian: (B, M, T), or None when it was not asked for.
+        residual: (B, M). jacobian: (B, M, T), or None when it was not asked for or is the identity.
+        is_latent: the residual is the first M numbers that a step adds to; its Jacobian is the
+            identity and is not written out.
     """
 
     name: str
     residual: Tensor
     jacobian: Tensor | None
+    is_latent: bool = False
 
 
 class PriorModel(Protocol):
@@ -79,10 +82,13 @@ class PosePrior(Protocol):
         name: what results call it.
         step_blocks: named parts of a step ("root", "pose", "shape", "latent", ...), in order;
             their lengths add up to the step size T.
+        costly: pulling derivatives back through it is most of a fit's work (a network), so that
+            a solver should do it seldom.
     """
 
     name: str
     step_blocks: dict[str, int]
+    costly: bool
 
     def encode(self, pose: Pose) -> Tensor:
         """The latent (B, N) of a body."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from models.errors import InputError
+from models.files import write_whole
 from models.keypoints import SCHEMAS
 from priors.posterior import KeypointPosterior
 
@@ -35,13 +35,16 @@ def save_posterior(
         path: ends in .safetensors. sizes: the arguments that build the posterior.
         facts: training data, metrics, licence, credit, schema, ...
         half: store weights as float16, at half the size.
+
+    Raises:
+        InputError: a file cannot be written.
     """
     state = {k: v.detach().cpu().contiguous() for k, v in posterior.state_dict().items()}
     if half:
         state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
     about = {"format": FORMAT, "version": FORMAT_VERSION, "sizes": dict(sizes), **facts}
-    _write_whole(path, save_tensors(state))
-    _write_whole(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
+    write_whole(path, save_tensors(state))
+    write_whole(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
 
 
 def load_posterior(
@@ -115,9 +118,3 @@ def read_about(path: Path) -> dict[str, Any]:
     if not isinstance(about.get("sizes"), dict) or not known:
         raise InputError(f"{beside}: it names no sizes or no known keypoint schema")
     return about
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.cameras import Camera
+from priors.precision import MixedPrecision
 
 _LEAST_BOX = 1.0  # pixels
 
@@ -42,7 +43,7 @@ class _ResidualBlock(nn.Module):
         return x + self.second(torch.relu(self.first(torch.relu(self.norm(x)))))
 
 
-class KeypointEncoder(nn.Module):
+class KeypointEncoder(MixedPrecision):
     """Residual network on keypoints in their box.
 
     Seen by the network: each keypoint's place in the box (-1 to 1), its confidence and whether it
@@ -79,4 +80,7 @@ class KeypointEncoder(nn.Module):
 
     def forward(self, keypoints: Tensor, confidence: Tensor, camera: Camera) -> Tensor:
         """Condition (B, C) from (B, K, 2) pixels, (B, K) confidences and the cameras."""
-        return self.leave(self.blocks(self.enter(self.features(keypoints, confidence, camera))))
+        features = self.features(keypoints, confidence, camera)
+        with self.autocast(features):
+            condition = self.leave(self.blocks(self.enter(features)))
+        return condition.to(features.dtype)

@@ -13,23 +13,31 @@ the mode at z = 0 and the energy at half the squared norm of z.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from nflows.nn.nets import ResidualNet
+from nflows.nn.nets.resnet import ResidualBlock, ResidualNet
 from nflows.transforms.base import CompositeTransform
 from nflows.transforms.coupling import AdditiveCouplingTransform
 from nflows.transforms.lu import LULinear
 from nflows.transforms.normalization import ActNorm
 from torch import Tensor, nn
 
+from priors.precision import MixedPrecision
+
 _BATCH_NORM_EPS = 1e-5  # nflows has 1e-3; the released weights were made with torch's default
 _LAYERS_A_STEP = 3
 _LOG_SCALE_RANGE = 3.0
 
 
-class FirstLayerContextNet(ResidualNet):
+class FirstLayerContextNet(MixedPrecision, ResidualNet):
     """nflows' residual net with the condition at the first layer and in no block."""
+
+    # what nflows, which has no types, puts there
+    initial_layer: nn.Linear
+    blocks: Sequence[ResidualBlock]
+    final_layer: nn.Linear
 
     def __init__(
         self,
@@ -56,7 +64,9 @@ class FirstLayerContextNet(ResidualNet):
 
     def forward(self, inputs: Tensor, context: Tensor) -> Tensor:
         """Shift (N, out) from the kept half (N, in) and the condition (N, C)."""
-        return super().forward(torch.cat((inputs, context), -1))
+        with self.autocast(inputs):
+            shift = super().forward(torch.cat((inputs, context), -1))
+        return shift.to(inputs.dtype)
 
 
 class SafeActNorm(ActNorm):

@@ -85,6 +85,7 @@ class FlowGiven(PosePrior):
         self.name, self.posterior, self.context, self.flow = name, posterior, context, flow
         self._start = start
         self.step_blocks = {"latent": flow.features}
+        self.costly = True
 
     def encode(self, pose: Pose) -> Tensor:
         """Latents (B, D) of bodies."""
@@ -117,8 +118,7 @@ class FlowGiven(PosePrior):
 
     def terms(self, latent: Tensor, *, jacobian: bool) -> list[Term]:
         """The term "latent": z itself."""
-        eye = torch.eye(latent.shape[-1], dtype=latent.dtype, device=latent.device)
-        return [Term("latent", latent, eye.expand(len(latent), -1, -1) if jacobian else None)]
+        return [Term("latent", latent, None, is_latent=True)]
 
     def start(self) -> Start | None:
         """The mode, where the head sees it; None for the blind prior."""

@@ -85,7 +85,7 @@ class RotationPrior(PosePrior):
         up: Tensor | None = None,
     ) -> None:
         self.name = name
-        self.looks = False
+        self.looks, self.costly = False, False
         self.pose_terms = tuple(pose_terms)
         self.num_betas = num_betas
         self.up = up

@@ -30,7 +30,8 @@ from priors.data.synthetic import People, PeopleMaker
 from priors.discriminator import Discriminator, discriminator_loss
 from priors.losses import posterior_losses
 from priors.posterior import KeypointPosterior
-from priors.training_config import TrainingConfig
+from priors.precision import set_mixed_precision
+from priors.training_config import TrainingConfig, config_from
 
 _FEET = ("LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel")
 _FACE = ("Nose", "LEye", "REye", "LEar", "REar")
@@ -66,7 +67,7 @@ class Trainer:
     Args:
         config: of the run. body: to synthesise people with. mocap: where poses come from.
         folder: for `state.pt` (to resume), `log.csv` and the checkpoint. schema: of the detector.
-        device: where to train. mixed: bfloat16 in the networks, on a GPU.
+        device: where to train. mixed: bfloat16 in the networks.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Trainer:
         mixed: bool = False,
     ) -> None:
         self.config, self.schema, self.folder = config, schema, folder
-        self.device, self.mixed = torch.device(device), mixed
+        self.device = torch.device(device)
         self.body = body.to(device=device)
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -95,6 +96,7 @@ class Trainer:
         )
         torch.manual_seed(config.seed)
         posterior = KeypointPosterior(len(schema), body.num_betas, **config.sizes).to(self.device)
+        set_mixed_precision(posterior, mixed)
         self.run = _Run(
             posterior,
             {k: v.clone() for k, v in posterior.state_dict().items()},
@@ -119,10 +121,9 @@ class Trainer:
         path = self.folder / "state.pt"
         if not path.is_file():
             return False
-        wanted = json.dumps(asdict(self.config), sort_keys=True)
         try:
             saved = torch.load(path, map_location=self.device, weights_only=True)
-            same = saved["config"] == wanted
+            same = _goes_on(json.loads(saved["config"]), int(saved["step"]), self.config)
             if same:
                 for name, part in self.run.parts().items():
                     part.load_state_dict(saved[name])
@@ -157,19 +158,18 @@ class Trainer:
         run, config = self.run, self.config
         people, told, generator = self.draw(run.step)
         for group in run.optimizer.param_groups:
-            group["lr"] = config.rate * _schedule(run.step, config.warmup, config.steps)
+            group["lr"] = config.rate * rate_factor(run.step, config)
         run.posterior.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-            losses = posterior_losses(
-                run.posterior,
-                self.body,
-                self.schema,
-                people,
-                told,
-                config.losses,
-                generator,
-                run.discriminator,
-            )
+        losses = posterior_losses(
+            run.posterior,
+            self.body,
+            self.schema,
+            people,
+            told,
+            config.losses,
+            generator,
+            run.discriminator,
+        )
         run.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
         if self.world > 1:
@@ -317,6 +317,18 @@ class _Log:
             csv.writer(file).writerows((step, k, f"{v:.6g}") for k, v in row.items())
 
 
+def _goes_on(saved: dict[str, Any], step: int, config: TrainingConfig) -> bool:
+    """Whether a run with the saved configuration was at `step` where this one would be.
+
+    The number of steps may differ while neither has left the learning rate's plateau.
+    """
+    wanted = json.loads(json.dumps(asdict(config)))
+    then = config_from(saved, "the saved configuration")
+    if min(then.plateau_ends, config.plateau_ends) < step:
+        return bool(saved == wanted)
+    return bool({**saved, "steps": 0} == {**wanted, "steps": 0})
+
+
 def _share_gradients(module: nn.Module, world: int) -> None:
     """Average the gradients of all processes, in one message."""
     parameters = [p for p in module.parameters() if p.requires_grad]
@@ -328,11 +340,17 @@ def _share_gradients(module: nn.Module, world: int) -> None:
         parameter.grad = part.view_as(parameter)
 
 
-def _schedule(step: int, warmup: int, steps: int) -> float:
-    if step < warmup:
-        return (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+def rate_factor(step: int, config: TrainingConfig) -> float:
+    """Learning rate as a share of its peak: a rise, a plateau, and a fall with the root.
+
+    The plateau does not depend on the number of steps, so a run can be made longer as long as it
+    has not begun to fall.
+    """
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    left = config.steps - config.plateau_ends
+    fallen = min(1.0, max(0, step - config.plateau_ends) / max(1, left))
+    return 1 - 0.99 * math.sqrt(fallen)
 
 
 def disguise(

@@ -21,27 +21,29 @@ class TrainingConfig:
 
     Attributes:
         sizes: arguments of `KeypointPosterior`. steps, batch: of people, in all.
-        rate: AdamW's peak learning rate, warmed up and then falling as a cosine to 1 % of it.
+        rate: AdamW's peak learning rate, reached after `warmup` steps; it falls to 1 % over the
+            last `falling` share of the steps.
         ema: decay of the averaged weights, which are what is saved.
         truncated: share of people whom the frame cuts. unseen: share of whom nothing is seen,
             from which the unconditional prior is learned.
     """
 
-    sizes: dict[str, Any] = field(default_factory=dict)
-    steps: int = 5500
-    batch: int = 1024
+    sizes: dict[str, Any] = field(default_factory=lambda: {"depth": 4})
+    steps: int = 7500
+    batch: int = 2048
     rate: float = 1e-3
     weight_decay: float = 1e-4
     warmup: int = 300
+    falling: float = 0.3
     clip: float = 1.0
-    ema: float = 0.998
-    truncated: float = 0.4
+    ema: float = 0.999
+    truncated: float = 0.45
     unseen: float = 0.03
     seed: int = 0
     losses: LossWeights = field(default_factory=LossWeights)
     detector: Detector = field(
         default_factory=lambda: Detector(
-            outliers=0.03, wrong_but_sure=2, wrong_by=(0.05, 0.5), wrong_share=0.25
+            outliers=0.03, cropped=0.1, wrong_but_sure=2, wrong_by=(0.05, 0.5), wrong_share=0.25
         )
     )
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -51,6 +53,11 @@ class TrainingConfig:
     truncated_scenery: Scenery = field(
         default_factory=lambda: Scenery(box=(0.9, 2.6), off_centre=0.5, focal=(0.5, 3.0))
     )
+
+    @property
+    def plateau_ends(self) -> int:
+        """Step from which the learning rate falls."""
+        return max(self.warmup, round((1 - self.falling) * self.steps))
 
 
 def read_config(path: Path) -> TrainingConfig:

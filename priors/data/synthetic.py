@@ -50,6 +50,8 @@ class Detector:
             wrong, by `outlier_size` of the box. missed: share of keypoints not found.
         hidden_limbs: chance that a limb is occluded. swaps: chance that a person's legs (or arms)
             have left and right exchanged.
+        cropped: chance that only a part of the person is in the picture given to the detector: the
+            lower part is cut off, or one side (as in AH36M).
         wrong_but_sure: so many keypoints of a person are off by `wrong_by` (range, in boxes), with
             the confidence of good ones; of `wrong_share` of the people.
     """
@@ -60,6 +62,7 @@ class Detector:
     missed: float = 0.03
     hidden_limbs: float = 0.05
     swaps: float = 0.01
+    cropped: float = 0.0
     wrong_but_sure: int = 0
     wrong_by: tuple[float, float] = (0.33, 0.33)
     wrong_share: float = 1.0
@@ -265,6 +268,8 @@ class PeopleMaker:
             who = rand(count) < model.swaps
             detected = torch.where(who[:, None, None], detected[:, flip], detected)
             seen = torch.where(who[:, None], seen[:, flip], seen)
+        if model.cropped:
+            seen &= self._in_crop(detected, true, there, generator)
         inside = ((detected >= 0) & (detected < size[:, None])).all(-1)
         seen &= inside
         # detectors derive the neck and the mid-hip from their neighbours
@@ -281,6 +286,26 @@ class PeopleMaker:
         confidence = (0.95 * torch.sigmoid(2.2 - doubt)).clamp(0.05, 1.0)
         confidence = torch.where(seen, confidence, 0)
         return torch.where(seen[..., None], detected, 0), confidence
+
+    def _in_crop(
+        self, detected: Tensor, true: Tensor, there: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """(B, K): whether a keypoint was detected in the part of the person that was kept."""
+        count, device = len(true), true.device
+
+        def rand(low: float, high: float) -> Tensor:
+            unit = torch.rand(count, 1, generator=generator, dtype=true.dtype, device=device)
+            return low + (high - low) * unit
+
+        low = true.masked_fill(~there[..., None], torch.inf).amin(1, keepdim=True)
+        high = true.masked_fill(~there[..., None], -torch.inf).amax(1, keepdim=True)
+        # where a keypoint lies between the first and the last, across and down
+        across, down = ((detected - low) / (high - low)).unbind(-1)
+        legs_cut = down < rand(0.35, 0.75)
+        left_kept, right_kept = across < rand(0.4, 0.7), across > rand(0.3, 0.6)
+        kind = rand(0, 1)
+        kept = torch.where(kind < 0.5, legs_cut, torch.where(kind < 0.75, left_kept, right_kept))
+        return kept | (rand(0, 1) >= self.detector.cropped)
 
     def _face_seen(self, points: Tensor, rotations: Tensor) -> Tensor:
         """(B, K): a nose or an eye is seen unless the head looks away, an ear on its own side."""

@@ -1,13 +1,12 @@
 """Mesh files hold the mesh, and are there whole or not at all."""
 
-import os
 import time
 
 import numpy as np
 import pytest
 import trimesh
 
-from fitting.export import FORMATS, write_mesh, write_whole
+from fitting.export import FORMATS, write_mesh
 from models.errors import InputError
 from tests.fitting.test_render import open_body, sphere
 
@@ -94,30 +93,3 @@ def test_folder_that_is_none(tmp_path, folder):
         write_mesh(tmp_path / folder / "body.glb", ball.vertices, ball.faces)
     assert one_line(caught)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_read_only_folder(tmp_path):
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(InputError) as caught:
-            write_whole(tmp_path / "a", b"x")
-    finally:
-        tmp_path.chmod(0o700)
-    assert one_line(caught)
-    assert not list(tmp_path.iterdir())
-
-
-def test_old_file_stays_when_the_new_one_fails(tmp_path, monkeypatch):
-    path = tmp_path / "a.bin"
-    write_whole(path, b"old")
-
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(InputError, match="Permission denied") as caught:
-        write_whole(path, b"new")
-    assert one_line(caught)
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]

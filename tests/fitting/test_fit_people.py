@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from fitting.fit_people import FitResult, fit_people
-from fitting.levenberg_marquardt import Status
 from fitting.metrics import pa_mpjpe
 from fitting.objective import Objective, State
 from fitting.problem import FitProblem
 from fitting.recipes import RECIPES, Recipe, Reprojection, Stage
+from fitting.solution import Status
 from fitting.uncertainty import keypoint_sd
 from models.cameras import Camera
 from models.keypoints import BODY25, COCO17, MEDIAPIPE33, SCHEMAS
@@ -95,7 +95,8 @@ def test_the_energy_is_not_above_that_of_the_truth(make_crowd, body, prior):
 
 
 def test_energy_is_that_of_the_result(crowd, body, prior, together):
-    objective = Objective(crowd.problem, body, prior, GMM.stages[-1])
+    problem = replace(crowd.problem, unit=together.unit)
+    objective = Objective(problem, body, prior, GMM.stages[-1])
     latent = prior.encode(Pose(together.rotations, together.betas))
     again = objective.evaluate(State(latent, together.transl))
     assert together.energy.keys() == again.terms.keys()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -80,9 +81,7 @@ def test_place_ignores_what_is_not_trusted(crowd, points):
     expected = place(crowd.problem, points[:, None], trust)
     keypoints = crowd.problem.keypoints.clone()
     keypoints[:, [4, 7]] = -1e5
-    other = FitProblem(
-        BODY25, keypoints, crowd.problem.confidence, crowd.problem.camera, crowd.problem.size
-    )
+    other = replace(crowd.problem, keypoints=keypoints)
     torch.testing.assert_close(place(other, points[:, None], trust), expected, rtol=0, atol=1e-6)
 
 

@@ -48,6 +48,13 @@ def refused(path, *words):
     return text
 
 
+def test_a_folder_that_is_missing_is_said_in_one_line(tmp_path, posterior):
+    with pytest.raises(InputError, match="cannot write") as caught:
+        save_posterior(tmp_path / "none" / "a.safetensors", posterior, SIZES, {})
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 def change_about(path, **changes):
     beside = path.with_suffix(".json")
     about = json.loads(beside.read_text()) | changes

@@ -291,6 +291,88 @@ def test_missed_and_hidden(body, poses):
     assert not (hidden.confidence[:, gone] > 0).any()
 
 
+def cropped(chance, **errors):
+    perfect = {"noise": 0, "outliers": 0, "missed": 0, "hidden_limbs": 0, "swaps": 0}
+    return Detector(**(perfect | errors), cropped=chance)
+
+
+# a face may be hidden for another reason: it looks away
+WITHOUT_FACE = [i for i, n in enumerate(COCO17.names) if n[1:] not in ("ose", "Eye", "Ear")]
+
+
+def test_crops_keep_the_upper_part_or_one_side(body, poses):
+    maker = PeopleMaker(body, poses, schema=COCO17, detector=cropped(1.0), scenery=SMALL)
+    people = maker.draw(400, seeded(), least_seen=0)
+    true = people.true_keypoints
+    low, high = true.amin(1, keepdim=True), true.amax(1, keepdim=True)
+    across, down = ((true - low) / (high - low))[:, WITHOUT_FACE].unbind(-1)
+    kept = (people.confidence > 0)[:, WITHOUT_FACE]
+
+    def is_split(place, least, most):
+        """Whether all before some place are kept and none after it; the place is in a range."""
+        last = place.masked_fill(~kept, 0).amax(1)
+        first_gone = place.masked_fill(kept, 1).amin(1)
+        return (last < first_gone) & (last <= most) & (first_gone >= least)
+
+    ways = torch.stack(
+        (is_split(down, 0.35, 0.75), is_split(across, 0.4, 0.7), is_split(1 - across, 0.4, 0.7)), 1
+    )
+    assert ways.any(1).all()
+    # an upright person's lowest keypoint is an ankle, so the legs are among what is lost
+    share = ways.double().mean(0)
+    assert 0.4 < share[0] < 0.7
+    assert (share[1:] > 0.15).all()
+    assert (share[1:] < 0.5).all()
+    # and nobody is whole
+    assert not (people.confidence > 0).all(1).any()
+
+
+def test_crops_only_hide(body, poses):
+    """The people, their cameras and the detector's errors are those of whole people."""
+    of = {"noise": 1, "outliers": 0.02, "missed": 0.03, "hidden_limbs": 0.05}
+    whole, cut = (
+        PeopleMaker(body, poses, detector=cropped(chance, **of)).draw(60, seeded(), least_seen=0)
+        for chance in (0.0, 1.0)
+    )
+    for name in ("rotations", "betas", "transl", "size", "true_keypoints"):
+        assert torch.equal(getattr(whole, name), getattr(cut, name)), name
+    before, after = whole.confidence > 0, cut.confidence > 0
+    assert not (after & ~before).any()
+    assert after.sum() < 0.8 * before.sum()
+    torch.testing.assert_close(cut.keypoints[after], whole.keypoints[after], rtol=0, atol=0)
+    assert not cut.keypoints[~after].any()
+
+
+@pytest.mark.parametrize("chance", [0.1, 0.5])
+def test_so_many_are_cropped(body, poses, chance):
+    whole, some = (
+        PeopleMaker(body, poses, schema=COCO17, detector=cropped(c), scenery=SMALL).draw(
+            500, seeded(), least_seen=0
+        )
+        for c in (0.0, chance)
+    )
+    changed = ((whole.confidence > 0) != (some.confidence > 0)).any(1)
+    assert float(changed.double().mean()) == pytest.approx(chance, abs=0.07)
+
+
+def test_without_crops_no_random_number_is_spent_on_them(body, poses, monkeypatch):
+    """So people drawn for earlier results are the same today."""
+    expected = PeopleMaker(body, poses, detector=Detector()).draw(30, seeded())
+
+    def never(*_):
+        raise AssertionError("cropped, with a chance of 0")
+
+    monkeypatch.setattr(PeopleMaker, "_in_crop", never)
+    found = PeopleMaker(body, poses, detector=Detector(cropped=0.0)).draw(30, seeded())
+    for name in ("rotations", "betas", "transl", "keypoints", "confidence", "true_keypoints"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
+def test_enough_is_seen_of_cropped_people(body, poses):
+    people = PeopleMaker(body, poses, detector=cropped(1.0)).draw(100, seeded(), least_seen=6)
+    assert ((people.confidence > 0).sum(1) >= 6).all()
+
+
 def test_swaps_exchange_left_and_right(body, poses):
     swapped = Detector(noise=0, outliers=0, missed=0, hidden_limbs=0, swaps=1)
     maker = PeopleMaker(body, poses, schema=COCO17, detector=swapped, scenery=SMALL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from models.keypoints import BODY25, COCO17
 from priors.checkpoints import load_posterior
 from priors.data.mocap import Mocap
 from priors.losses import LossWeights
-from priors.training import Trainer, TrainingConfig, disguise
+from priors.training import Trainer, TrainingConfig, disguise, rate_factor
 
 SIZES = {"context": 8, "hidden": 16, "steps": 2, "blocks": 1, "width": 16, "depth": 1}
 LOSSES = (
@@ -55,6 +56,14 @@ def make_trainer(tmp_path, small_body):
     return make
 
 
+@pytest.fixture
+def make_mixed(tmp_path, small_body):
+    def make(**changes):
+        return Trainer(make_config(**changes), small_body, make_mocap(), tmp_path, mixed=True)
+
+    return make
+
+
 def train(trainer, **options):
     return list(trainer.train(progress=False, **options))
 
@@ -80,6 +89,61 @@ def test_the_loss_falls(make_trainer):
 
     for name in ("total", "nll", "mode_3d"):
         assert mean(name, rows[-5:]) < 0.9 * mean(name, rows[:3]), name
+
+
+# --- the learning rate ---
+
+
+def test_the_rate_rises_stays_and_falls():
+    config = TrainingConfig(steps=1000, warmup=100, falling=0.3)
+    assert config.plateau_ends == 700
+    rise = [rate_factor(step, config) for step in range(100)]
+    assert rise == pytest.approx([(step + 1) / 100 for step in range(100)])
+    assert all(rate_factor(step, config) == 1 for step in range(99, 701))
+    fall = [rate_factor(step, config) for step in range(700, 1000)]
+    assert all(later < earlier for earlier, later in pairwise(fall))
+    assert fall[75] == pytest.approx(1 - 0.99 / 2)  # a quarter of the way, with the root
+    assert fall[-1] == pytest.approx(0.01, abs=0.002)
+    assert rate_factor(5000, config) == pytest.approx(0.01)
+
+
+def test_the_built_in_configuration_ends_at_one_per_cent():
+    config = TrainingConfig()
+    assert rate_factor(0, config) < 0.01
+    assert rate_factor(config.steps // 2, config) == 1
+    assert rate_factor(config.steps - 1, config) == pytest.approx(0.01, abs=5e-4)
+
+
+def test_until_the_fall_the_rate_does_not_depend_on_the_steps():
+    short, long = TrainingConfig(steps=1000), TrainingConfig(steps=4000)
+    ends = short.plateau_ends
+    assert ends < long.plateau_ends
+
+    def rates(config):
+        return [rate_factor(step, config) for step in range(ends + 50)]
+
+    assert rates(short)[: ends + 1] == rates(long)[: ends + 1]
+    assert max(rates(short)[ends + 1 :]) < 1 == min(rates(long)[short.warmup :])
+
+
+@pytest.mark.parametrize("changes", [{"steps": 1}, {"steps": 3, "warmup": 8}, {"falling": 0.0}])
+def test_the_rate_of_odd_configurations(changes):
+    config = make_config(**changes)
+    rates = [rate_factor(step, config) for step in range(config.steps + 2)]
+    assert all(0 < rate <= 1 for rate in rates)
+
+
+def test_the_optimizer_gets_the_rate(make_trainer):
+    trainer = make_trainer(steps=6, warmup=2)
+    used = []
+    for _ in range(6):
+        trainer.step()
+        used.append(trainer.run.optimizer.param_groups[0]["lr"])
+    expected = [0.5, 1, 1, 1, 1, 1 - 0.99 * 0.5**0.5]
+    assert used == pytest.approx([1e-3 * factor for factor in expected])
+
+
+# --- the same weights again ---
 
 
 def test_steps_are_the_same_in_every_run(make_trainer):
@@ -125,9 +189,61 @@ def test_a_finished_run_has_nothing_to_do(make_trainer):
     assert train(again) == []
 
 
+@pytest.mark.parametrize("steps", [10, 14])
+def test_a_run_made_longer_on_the_plateau_is_as_if_it_always_had_been(make_trainer, steps):
+    whole = make_trainer("whole", steps=steps)
+    train(whole)
+    short = make_trainer("short")
+    for _ in range(short.config.plateau_ends):  # the last moment
+        short.step()
+    short.save_state()
+    longer = make_trainer("short", steps=steps)
+    assert longer.resume()
+    assert longer.run.step == 4
+    train(longer)
+    assert longer.run.step == steps
+    assert_same_weights(whole, longer)
+    again = make_trainer("short", steps=steps)
+    assert again.resume()  # and is from then on a run of so many steps
+    assert again.run.step == steps
+
+
+def test_a_run_may_be_made_shorter_too(make_trainer):
+    trainer = make_trainer(steps=10)
+    for _ in range(6):
+        trainer.step()
+    trainer.save_state()
+    shorter = make_trainer(steps=8)
+    assert shorter.config.plateau_ends == 6
+    assert shorter.resume()
+
+
+@pytest.mark.parametrize(
+    ("begun", "steps_done", "wanted"),
+    [(6, 5, 10), (6, 6, 10), (10, 6, 7), (10, 6, 5)],
+    ids=["falls", "is over", "would fall", "would be over"],
+)
+def test_another_number_of_steps_is_refused_after_the_plateau(
+    make_trainer, begun, steps_done, wanted
+):
+    trainer = make_trainer(steps=begun)
+    for _ in range(steps_done):
+        trainer.step()
+    trainer.save_state()
+    with pytest.raises(InputError, match="another configuration") as caught:
+        make_trainer(steps=wanted).resume()
+    assert "\n" not in str(caught.value)
+    assert make_trainer(steps=begun).resume()
+
+
 def test_another_configuration_is_refused(make_trainer):
     make_trainer().save_state()
-    for changes in ({"rate": 2e-3}, {"sizes": SIZES | {"hidden": 24}}, {"steps": 7}):
+    for changes in (
+        {"rate": 2e-3},
+        {"sizes": SIZES | {"hidden": 24}},
+        {"falling": 0.2},
+        {"steps": 9, "rate": 2e-3},
+    ):
         with pytest.raises(InputError, match="another configuration") as caught:
             make_trainer(**changes).resume()
         assert "\n" not in str(caught.value)
@@ -233,6 +349,26 @@ def test_any_share_of_the_people_may_be_cut(make_trainer, share):
     assert torch.equal(told, told_again)
     other, _, _ = trainer.draw(1)
     assert not torch.equal(people.keypoints, other.keypoints)
+
+
+# --- bfloat16 ---
+
+
+def test_mixed_precision_trains_nearly_the_same(make_trainer, make_mixed):
+    exact, mixed = make_trainer(), make_mixed()
+    for _ in range(4):
+        first, second = exact.step(), mixed.step()
+        assert first["total"] != second["total"]
+        assert second["total"] == pytest.approx(first["total"], rel=0.02)
+    assert all(p.dtype == torch.float32 for p in mixed.run.posterior.parameters())
+
+
+def test_what_is_saved_is_not_mixed(make_trainer, make_mixed):
+    mixed = make_mixed()
+    mixed.step()
+    exact = make_trainer()
+    exact.run.average = mixed.run.average
+    assert exact.validate(make_mocap(1), people=24) == mixed.validate(make_mocap(1), people=24)
 
 
 # --- what the posterior is told of the confidences ---

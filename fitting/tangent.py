@@ -1,0 +1,67 @@
+"""How a pose moves with a prior's latent, learned row by row while fitting.
+
+Differentiating a flow exactly costs more than everything else in an iteration. The gradient needs
+one row of derivatives pulled back through it; the Gauss-Newton model needs fifty. So only a few
+rows are pulled back at each iteration, and the matrix that remembers them is corrected by the
+least change that agrees with the new ones (the adjoint Broyden update of Schlenkrich, Griewank and
+Walther 2010, in blocks). The gradient stays exact, and with it the minimum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_JITTER = 1e-5  # of the diagonal: rows of a sketch may depend on each other
+
+
+class Pulled(NamedTuple):
+    """Rows (B, M, Q) of derivatives by the pose, and the same by the prior's step (B, M, T)."""
+
+    by_pose: Tensor
+    by_step: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Tangent:
+    """Approximate derivatives (B, Q, T) of the pose by the prior's step."""
+
+    matrix: Tensor
+
+    @classmethod
+    def learned(cls, pulled: Pulled) -> Tangent:
+        """The smallest matrix that agrees with some rows."""
+        by_pose, by_step = pulled
+        zero = by_pose.new_zeros(len(by_pose), by_pose.shape[-1], by_step.shape[-1])
+        return cls(zero).corrected(pulled)
+
+    def corrected(self, pulled: Pulled) -> Tangent:
+        """The nearest matrix that agrees with some rows; a row that fails keeps what it had."""
+        by_pose, by_step = pulled
+        gram = by_pose @ by_pose.transpose(-1, -2)
+        diagonal = gram.diagonal(dim1=-2, dim2=-1)
+        least = 1e-9 * diagonal.amax(-1, keepdim=True) + torch.finfo(gram.dtype).tiny
+        factor, info = torch.linalg.cholesky_ex(
+            gram + torch.diag_embed(_JITTER * diagonal + least), check_errors=False
+        )
+        wrong = by_step - by_pose @ self.matrix
+        change = by_pose.transpose(-1, -2) @ torch.cholesky_solve(wrong, factor)
+        good = (info == 0) & change.isfinite().all(-1).all(-1)
+        return Tangent(self.matrix + torch.where(good[:, None, None], change, 0))
+
+    def rows(self, index: Tensor) -> Tangent:
+        """Some of the people."""
+        return Tangent(self.matrix[index])
+
+
+def sketch(rows: Tensor, count: int) -> Tensor:
+    """`count` fixed random mixtures (B, count, Q) of a person's rows (B, R, Q).
+
+    The same mixtures for everybody, always: no result depends on company or on the order of calls.
+    """
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(count, rows.shape[1], generator=generator, dtype=torch.float64)
+    return mixing.to(rows) @ rows
