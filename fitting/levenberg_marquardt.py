@@ -8,7 +8,7 @@ learned while fitting (`fitting.tangent`); the gradient is exact all the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class Options:
             row has stalled. longest_turn: radians (and units of depth) one step may be long.
         first_rows, rows: how many rows of derivatives to pull back through a costly prior at the
             start and at each iteration, besides the gradient's; None for all of them.
+        polish: iterations with all rows that follow, for those who want the last digits.
     """
 
     damping: float = 0.1
@@ -41,6 +42,7 @@ class Options:
     longest_turn: float = 1.0
     first_rows: int | None = 32
     rows: int | None = 4
+    polish: int = 0
 
 
 def minimize(
@@ -53,6 +55,11 @@ def minimize(
         iterations: at most, per person. options: the solver's numbers.
     """
     options = options or Options()
+    if options.polish:
+        first = minimize(objective, start, iterations, replace(options, polish=0))
+        exact = replace(options, polish=0, rows=None)
+        last = minimize(objective, first.state, options.polish, exact)
+        return replace(last, iterations=first.iterations + last.iterations)
     columns = objective.free_columns(start.transl.device)
     first_rows, rows = options.first_rows, options.rows
     if rows is None or not objective.prior.costly:

@@ -148,7 +148,20 @@ class Objective:
         """(B, K): what a squared pixel of each keypoint's error weighs."""
         problem, data = self.problem, self.stage.reprojection
         evidence = problem.evidence() * self.body.keypoint_model(problem.schema).available
-        return evidence**data.confidence_power / (data.sigma * problem.unit[:, None]) ** 2
+        left_out = [i for i, name in enumerate(problem.schema.names) if name in data.ignored]
+        evidence[:, left_out] = 0
+        unit = problem.unit
+        if data.in_pixels:
+            sides = 2 * problem.camera.center.amax(-1)
+            unit = (sides / 1000).expand_as(unit)
+        return evidence**data.confidence_power / (data.sigma * unit[:, None]) ** 2
+
+    @cached_property
+    def _scales(self) -> Tensor:
+        """(B,): Geman-McClure's scale, pixels."""
+        data = self.stage.reprojection
+        unit = torch.ones_like(self.problem.unit) if data.in_pixels else self.problem.unit
+        return data.scale * unit
 
     def move(self, state: State, step: Tensor) -> State:
         """The state after a step (B, P)."""
@@ -185,17 +198,17 @@ class Objective:
             moved.points + state.transl[:, None]
         )
 
-        data = self.stage.reprojection
-        unit = problem.unit[:, None]
-        trust = self._trust
+        trust, scale = self._trust[..., None], self._scales[..., None, None]
         seen = trust > 0
-        error = torch.where(seen[..., None], pixels - problem.keypoints, 0)
-        squared = (error * error).sum(-1)
-        loss, weight = geman_mcclure(squared, data.scale * unit)
+        error = torch.where(seen, pixels - problem.keypoints, 0)
+        squared = error * error
+        if not self.stage.reprojection.per_axis:
+            squared = squared.sum(-1, keepdim=True)
+        loss, weight = geman_mcclure(squared, scale)
         # what lies behind the camera is as wrong as can be, in no direction
-        loss = torch.where(in_front | ~seen, loss, (data.scale * unit) ** 2)
-        terms = {"reprojection": 0.5 * (trust * loss).sum(-1)}
-        root = (trust * weight * in_front).sqrt()[..., None]
+        loss = torch.where(in_front[..., None] | ~seen, loss, scale**2)
+        terms = {"reprojection": 0.5 * (trust * loss).sum((-1, -2))}
+        root = (trust * weight * in_front[..., None]).sqrt()
         weighted = root[..., None] * to_pixels
         residual = (root * error).flatten(1)[..., None]
         rows = (weighted @ by_pose).flatten(1, 2)

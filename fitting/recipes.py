@@ -8,17 +8,24 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Reprojection:
-    """The data term: sum over keypoints of c^p rho(r) / (2 sigma^2), r the error in box sides.
+    """The data term: sum over keypoints of c^p rho(r) / (2 sigma^2), r the error in person's sizes.
 
     Attributes:
-        sigma: expected detector noise, in units of the person's box.
-        scale: Geman-McClure scale, in units of the person's box.
+        sigma: expected detector noise. scale: Geman-McClure's. Both in the person's sizes.
         confidence_power: p; 1, or 2 as in SMPLify and ProHMR.
+        per_axis: rho is applied to the error's x and y each, as SMPLify and ProHMR do; else to its
+            length.
+        in_pixels: as ProHMR has it: sigma in thousandths of the picture's longer side, scale in
+            pixels, however large the person is.
+        ignored: keypoints that are left out.
     """
 
     sigma: float
     scale: float
     confidence_power: float = 1.0
+    per_axis: bool = False
+    in_pixels: bool = False
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,16 @@ class Recipe:
 # each found on validation people: a start near the truth allows a stricter loss
 _FINE = Reprojection(sigma=0.012, scale=0.06)
 _FINE_GMM = Reprojection(sigma=0.010, scale=0.10)
+_HIPS = ("MidHip", "RHip", "LHip", "lsp:RHip", "lsp:LHip")
+# ProHMR's objective, halved as every energy here is
+_PROHMR = Reprojection(
+    sigma=1.0,
+    scale=100.0,
+    confidence_power=2.0,
+    per_axis=True,
+    in_pixels=True,
+    ignored=_HIPS,
+)
 _WEIGHTS = {"pose": 1.0, "shape": 1.0, "limits": 1.0, "upright": 16.0}
 
 RECIPES: dict[str, Recipe] = {
@@ -77,6 +94,12 @@ RECIPES: dict[str, Recipe] = {
                 Stage("fine", ("all",), _FINE, _WEIGHTS, 60),
             ),
             doubt=0.12,
+        ),
+        Recipe(
+            "prohmr",
+            "keypoint-flow",
+            (Stage("all", ("all",), _PROHMR, {"latent": 4.0**2, "shape": 6.0**2}, 60),),
+            whole_person=False,
         ),
         Recipe(
             "gmm",

@@ -71,12 +71,13 @@ class KeypointModel:
     """What is needed to compute a schema's keypoints and no more.
 
     Attributes:
-        surface: the landmark vertices in use, N of them.
+        ids: (N,) the landmark vertices in use. surface: their part of the body.
         mixing: (K, 24 + N); keypoints = mixing @ [joints; landmark vertices].
         available: (K,) boolean; False where this body has no such point (its row is zero).
     """
 
     schema: KeypointSchema
+    ids: Tensor
     surface: Surface
     mixing: Tensor
     available: Tensor
@@ -228,10 +229,11 @@ class Body:
         for row, (points, there) in enumerate(zip(per_keypoint, available, strict=True)):
             for point, weight in points.items() if there else ():
                 mixing[row, column[point] if point in column else joint_index(point)] = weight
-        ids = torch.tensor([self.vertex_ids[n] for n in wanted], dtype=torch.long)
+        ids = torch.tensor([self.vertex_ids[n] for n in wanted], dtype=torch.long).to(self.device)
         return KeypointModel(
             schema,
-            self.surface.select(ids.to(self.device)),
+            ids,
+            self.surface.select(ids),
             mixing.to(self.device),
             torch.tensor(available, device=self.device),
         )

@@ -1,0 +1,383 @@
+"""How much sooner the solver reaches the energy at which the seed's optimizer ends.
+
+    python -m benchmarks.solver --mocap MOCAP/val [--wide WIDE.safetensors] --page docs/solver.md
+    python -m benchmarks.solver --quick
+
+Both minimise the objective of recipe `prohmr` over the latent and the translation, on the same
+people, body and flow, from the same start: the posterior's mode. CPU time, one thread. "Sooner" is
+the seed's CPU time for its usual ten steps, divided by the solver's until its summed energy is no
+higher than the seed's at the end. Beside it: how far each person's energy is above the lowest one
+known. `--wide` adds a posterior whose flow has 1,024 hidden units.
+
+`--quick` uses made-up poses near the rest pose's neighbours in the built-in mixture and the coarse
+mesh, needs no files, and prints one line of JSON last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
+from benchmarks.seed_optimizer import STEPS_DEMO, STEPS_EVALUATION, SeedFit, fit_like_the_seed
+from benchmarks.single_image import JOINTS
+from fitting.levenberg_marquardt import Options, minimize
+from fitting.metrics import pa_mpjpe
+from fitting.objective import Objective, State
+from fitting.problem import FitProblem
+from fitting.recipes import RECIPES
+from fitting.solution import Solution
+from models.body import Body
+from models.body_files import find_body
+from models.keypoints import BODY25
+from models.rotations import axis_angle_to_matrix
+from priors.data.mocap import read_mocap
+from priors.data.synthetic import Detector, People, PeopleMaker, Scenery
+from priors.flow_prior import FlowPrior
+from priors.load import load
+
+# as in the seed system's measurement: a little noise, one keypoint in fifty far off
+DETECTOR = Detector(noise=0.6, outliers=0.02, outlier_size=0.2, missed=0.0, hidden_limbs=0.0)
+FAST = Options(tolerance=0.0)
+EXACT = Options(rows=None, tolerance=1e-9)
+BATCHES = (1, 16, 64, 256, 1024)
+BASELINE_BATCHES = (1, 64)
+ALONE = 8  # people who are fitted alone, one after the other
+ITERATIONS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 25, 30, 40, 60)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], prog="python -m benchmarks.solver"
+    )
+    parser.add_argument("--mocap", type=Path, help="folder of AMASS files")
+    parser.add_argument("--wide", type=Path, help="a posterior with 1,024 hidden units")
+    parser.add_argument("--quick", action="store_true", help="under a minute, no files needed")
+    parser.add_argument("--body", default="open")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--page", type=Path, help="put the tables into this page, too")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.quick:
+        print(json.dumps(quick(args.seed)))
+        return
+    if args.mocap is None:
+        parser.error("give --mocap FOLDER, or --quick")
+    body = find_body(args.body)
+    mocap = read_mocap(args.mocap)
+    poses = axis_angle_to_matrix(torch.from_numpy(mocap.poses).float())
+    weights = torch.from_numpy(mocap.balanced_weights()).float()
+    maker = PeopleMaker(body, poses, weights, BODY25, DETECTOR, Scenery())
+    flows = {"hidden 256": "keypoint-flow"}
+    if args.wide is not None:
+        flows["hidden 1024"] = str(args.wide)
+    content: dict[str, Any] = {
+        "what": "time to the energy at which the seed's optimizer ends",
+        "body": f"{body.name}, {body.num_vertices} vertices",
+        "seed": args.seed,
+        **conditions(),
+        "flows": {},
+    }
+    for name, prior in flows.items():
+        content["flows"][name] = measure_flow(maker, body, prior, args.seed, args.device)
+        print(name, json.dumps(content["flows"][name], default=str)[:2000], flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    plot(content, args.out / "solver.png")
+    for of_flow in content["flows"].values():
+        for of_batch in of_flow["batches"].values():
+            of_batch.pop("curves", None)
+    write_json(args.out / "solver.json", content)
+    text = markdown(content)
+    (args.out / "solver.md").write_text(text, encoding="utf-8")
+    if args.page is not None:
+        put_between_marks(args.page, "solver", text)
+
+
+def build(people: People, body: Body, flow: FlowPrior) -> tuple[Objective, State]:
+    """The objective of recipe `prohmr` and its start."""
+    problem = FitProblem.build(BODY25, people.keypoints, people.confidence, people.camera)
+    given = flow.given(BODY25, people.keypoints, people.confidence, people.camera, body)
+    start = given.start()
+    assert start is not None
+    objective = Objective(problem, body, given, RECIPES["prohmr"].stages[0])
+    return objective, State(start.latent, start.transl)
+
+
+def measure_flow(
+    maker: PeopleMaker, body: Body, prior: str, seed: int, device: str
+) -> dict[str, Any]:
+    """All batch sizes with one flow."""
+    flow = load(prior, device=device)
+    assert isinstance(flow, FlowPrior)
+    found: dict[str, Any] = {"batches": {}}
+    for batch in BATCHES:
+        count = ALONE if batch == 1 else batch
+        people = maker.draw(count, torch.Generator().manual_seed(seed))
+        objective, start = build(people, body, flow)
+        truth = body.joints(people.betas, people.rotations)
+        if batch in BASELINE_BATCHES:
+            found["batches"][batch] = against_the_seed(objective, start, truth, batch)
+        else:
+            found["batches"][batch] = {"ours": ours_alone(objective, start, truth)}
+    found["where_time_goes"] = where_time_goes(*build(
+        maker.draw(64, torch.Generator().manual_seed(seed)), body, flow
+    ))  # fmt: skip
+    return found
+
+
+def against_the_seed(
+    objective: Objective, start: State, truth: Tensor, batch: int
+) -> dict[str, Any]:
+    """The seed's optimizer and the solver on the same people, in batches of 1 or all at once."""
+    count = len(start.transl)
+    groups = [torch.tensor([i]) for i in range(count)] if batch == 1 else [torch.arange(count)]
+    rows = []
+    for group in groups:
+        part, begin = objective.rows(group), start.rows(group)
+        seed_fit = fit_like_the_seed(part, begin, STEPS_DEMO)
+        longer = fit_like_the_seed(part, begin, STEPS_EVALUATION)
+        rows.append(compare(part, begin, truth[group], seed_fit, longer))
+    speedups = [r["seed_seconds"] / r["ours_seconds_to_it"] for r in rows]
+    joined = {k: torch.cat([r[k] for r in rows]) for k in ("seed", "ours", "best", "start")}
+    above = joined["ours"] / joined["best"] - 1
+    people = float(count)
+    return {
+        "people": count,
+        "seed_evaluations": sum(r["seed_evaluations"] for r in rows) / len(rows),
+        "seed_ms_a_person": 1000 * sum(r["seed_seconds"] for r in rows) / people,
+        "ours_iterations_to_it": sum(r["ours_iterations_to_it"] for r in rows) / len(rows),
+        "ours_ms_a_person_to_it": 1000 * sum(r["ours_seconds_to_it"] for r in rows) / people,
+        "sooner": sum(r["seed_seconds"] for r in rows) / sum(r["ours_seconds_to_it"] for r in rows),
+        "sooner_least": min(speedups),
+        "seed_above_best_percent": 100 * (joined["seed"] / joined["best"] - 1).mean().item(),
+        "converged_ms_a_person": 1000 * sum(r["converged_seconds"] for r in rows) / people,
+        "converged_sooner": sum(r["seed_seconds"] for r in rows)
+        / sum(r["converged_seconds"] for r in rows),
+        "converged_below_seed_share": (joined["ours"] <= joined["seed"]).float().mean().item(),
+        "converged_within_0.1_percent_share": (above < 1e-3).float().mean().item(),
+        "pa_mpjpe_mm": {
+            k: sum(r["pa"][k] * r["people"] for r in rows) / people for k in rows[0]["pa"]
+        },
+        "curves": rows[0]["curves"],
+    }
+
+
+def compare(
+    objective: Objective, start: State, truth: Tensor, seed_fit: SeedFit, longer: SeedFit
+) -> dict[str, Any]:
+    """One group of people, fitted together."""
+
+    def energy(state: State) -> Tensor:
+        return objective.evaluate(state, 0).energy
+
+    by_seed, by_longer = energy(seed_fit.state), energy(longer.state)
+    goal = float(by_seed.sum())
+    iterations, seconds_to_it = first_below(objective, start, goal)
+    curve = []
+    for more in ITERATIONS:
+        seconds, solution = timed(lambda n=more: minimize(objective, start, n, FAST), 1)
+        total = float(solution.energy.sum())
+        curve.append((seconds, total, error(objective, solution.state, truth)))
+    polished = replace(FAST, tolerance=1e-5, polish=30)
+    seconds, ours = timed(lambda: minimize(objective, start, 40, polished))
+    best = torch.stack((
+        by_seed, by_longer, ours.energy,
+        minimize(objective, start, 300, EXACT).energy,
+        minimize(objective, longer.state, 300, EXACT).energy,
+    )).amin(0)  # fmt: skip
+    return {
+        "people": len(start.transl),
+        "seed_seconds": seed_fit.seconds,
+        "seed_evaluations": seed_fit.evaluations,
+        "ours_iterations_to_it": iterations,
+        "ours_seconds_to_it": seconds_to_it,
+        "converged_seconds": seconds,
+        "start": energy(start),
+        "seed": by_seed,
+        "ours": ours.energy,
+        "best": best,
+        "pa": {
+            "start": error(objective, start, truth),
+            "seed, 10 steps": error(objective, seed_fit.state, truth),
+            "seed, 30 steps": error(objective, longer.state, truth),
+            "ours": error(objective, ours.state, truth),
+        },
+        "curves": {"seed": longer.curve, "ours": curve, "goal": goal},
+    }
+
+
+def first_below(objective: Objective, start: State, goal: float) -> tuple[int, float]:
+    """Fewest iterations after which the summed energy is at the goal, and their CPU seconds."""
+    for iterations in ITERATIONS:
+        seconds, solution = timed(lambda n=iterations: minimize(objective, start, n, FAST))
+        if float(solution.energy.sum()) <= goal:
+            return iterations, seconds
+    raise SystemExit("the solver did not get to the energy of the seed's optimizer")
+
+
+def ours_alone(objective: Objective, start: State, truth: Tensor) -> dict[str, Any]:
+    """The solver on batches of which the seed's optimizer would take too long."""
+    people = len(start.transl)
+    seconds, solution = timed(lambda: minimize(objective, start, 8, FAST))
+    return {
+        "people": people,
+        "iterations": 8,
+        "ms_a_person": 1000 * seconds / people,
+        "mean_energy": solution.energy.mean().item(),
+        "pa_mpjpe_mm": error(objective, solution.state, truth),
+    }
+
+
+def timed(run: Callable[[], Solution], times: int = 2) -> tuple[float, Solution]:
+    """Least CPU seconds of several runs, and the result."""
+    least, solution = torch.inf, None
+    for _ in range(times):
+        began = time.process_time()
+        solution = run()
+        least = min(least, time.process_time() - began)
+    assert solution is not None
+    return float(least), solution
+
+
+def error(objective: Objective, state: State, truth: Tensor) -> float:
+    """Mean PA-MPJPE, mm."""
+    pose = objective.prior.decode(state.latent)
+    found = objective.body.joints(pose.betas, pose.rotations)
+    return 1000 * pa_mpjpe(found[:, JOINTS], truth[:, JOINTS]).mean().item()
+
+
+def where_time_goes(objective: Objective, start: State) -> dict[str, float]:
+    """Shares of the solver's CPU time, by function, for 64 people."""
+    import cProfile
+    import pstats
+
+    minimize(objective, start, 2, FAST)
+    profile = cProfile.Profile(time.process_time)
+    profile.enable()
+    minimize(objective, start, 8, FAST)
+    profile.disable()
+    stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    inside = {
+        name: sum(v[3] for (_, _, function), v in stats.items() if function == name)
+        for name in (
+            "minimize", "evaluate", "pull_back", "linearize", "keypoints_with_jacobian",
+            "damped_step", "corrected",
+        )
+    }  # fmt: skip
+    whole = inside["minimize"]
+    parts = {
+        "rows pulled back through the flow": inside["pull_back"],
+        "bodies of the latents": inside["linearize"],
+        "keypoints with derivatives": inside["keypoints_with_jacobian"],
+        "damped steps": inside["damped_step"],
+        "learning the tangent": inside["corrected"],
+    }
+    shares = {name: seconds / whole for name, seconds in parts.items()}
+    return {**shares, "the rest": 1 - sum(shares.values())}
+
+
+def quick(seed: int) -> dict[str, Any]:
+    """Both speedups on few people, in under a minute."""
+    body = find_body("open-low")
+    flow, gmm = load("keypoint-flow"), load("gmm")
+    assert isinstance(flow, FlowPrior)
+    mean = gmm.modes().rotations  # type: ignore[attr-defined]
+    maker = PeopleMaker(body, mean, None, BODY25, DETECTOR, Scenery())
+    people = maker.draw(64, torch.Generator().manual_seed(seed))
+    objective, start = build(people, body, flow)
+    found: dict[str, Any] = {}
+    for name, rows in (("speedup_b1", torch.tensor([0])), ("speedup_b64", torch.arange(64))):
+        part, begin = objective.rows(rows), start.rows(rows)
+        seed_fit = fit_like_the_seed(part, begin, STEPS_DEMO)
+        goal = part.evaluate(seed_fit.state, 0).energy.sum()
+        iterations, seconds = first_below(part, begin, float(goal))
+        found[name] = round(seed_fit.seconds / seconds, 1)
+        found[f"{name}_evaluations_iterations"] = [seed_fit.evaluations, iterations]
+    return {
+        **found,
+        "measured_on": f"{body.name} body ({body.num_vertices} vertices), hidden 256, "
+        f"one thread, CPU time, {conditions_line(conditions())}",
+    }
+
+
+def plot(content: dict[str, Any], path: Path) -> None:
+    """Energy against time, for the batches that the seed's optimizer ran on."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    flows = content["flows"]
+    figure, axes = plt.subplots(len(flows), 2, figsize=(10, 3.6 * len(flows)), squeeze=False)
+    for row, (name, of_flow) in zip(axes, flows.items(), strict=True):
+        for axis, batch in zip(row, BASELINE_BATCHES, strict=True):
+            curves = of_flow["batches"][batch]["curves"]
+            people = 1 if batch == 1 else batch
+            for label, color in (("seed", "#999999"), ("ours", "#3a9a5b")):
+                seconds = [max(point[0], 1e-4) / people for point in curves[label]]
+                energies = [point[1] / people for point in curves[label]]
+                axis.plot(seconds, energies, color=color, label=label, marker=".", markersize=3)
+            axis.axhline(curves["goal"] / people, color="#cc4444", linewidth=0.8, linestyle="--")
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+            axis.set_title(f"{name}, batch {batch}", fontsize=10)
+            axis.set_xlabel("CPU seconds a person")
+            axis.set_ylabel("energy a person")
+            axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The tables."""
+    lines = [f"Body {content['body']}. {conditions_line(content)}", ""]
+    lines += [
+        "| flow | batch | seed: evaluations, ms | ours to its energy: iterations, ms | sooner | "
+        "ours to the end: ms, sooner | at or below the seed | within 0.1 % of the best | "
+        "seed above the best |",
+        "| --- " * 9 + "|",
+    ]
+    for name, of_flow in content["flows"].items():
+        for batch, b in of_flow["batches"].items():
+            if "sooner" not in b:
+                continue
+            lines.append(
+                f"| {name} | {batch} | {b['seed_evaluations']:.0f}, {b['seed_ms_a_person']:.0f} | "
+                f"{b['ours_iterations_to_it']:.1f}, {b['ours_ms_a_person_to_it']:.1f} | "
+                f"{b['sooner']:.0f} | {b['converged_ms_a_person']:.0f}, "
+                f"{b['converged_sooner']:.0f} | {100 * b['converged_below_seed_share']:.1f} % | "
+                f"{100 * b['converged_within_0.1_percent_share']:.1f} % | "
+                f"{b['seed_above_best_percent']:.1f} % |"
+            )
+    lines += ["", "| flow | batch | 8 iterations, ms a person |", "| --- | --- | --- |"]
+    for name, of_flow in content["flows"].items():
+        for batch, b in of_flow["batches"].items():
+            if "ours" in b:
+                lines.append(f"| {name} | {batch} | {b['ours']['ms_a_person']:.2f} |")
+    lines += ["", "PA-MPJPE on these people, mm (a lower energy is not yet a better body):", ""]
+    for name, of_flow in content["flows"].items():
+        for batch, b in of_flow["batches"].items():
+            if "sooner" in b:
+                values = ", ".join(f"{k} {v:.1f}" for k, v in b["pa_mpjpe_mm"].items())
+                lines.append(f"- {name}, batch {batch}: {values}")
+    lines += ["", "Where the solver's time goes, 64 people:", ""]
+    for name, of_flow in content["flows"].items():
+        shares = ", ".join(f"{k} {100 * v:.0f} %" for k, v in of_flow["where_time_goes"].items())
+        lines.append(f"- {name}: {shares}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
