@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,24 +85,22 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--page", type=Path, help="put the table into this page, too")
+    parser.add_argument("--processes", type=int, default=1, help="sets measured side by side")
     args = parser.parse_args()
-    body = find_body("open")
-    flow = load(args.prior)
-    assert isinstance(flow, FlowPrior)
-    mocap = read_mocap(args.mocap)
-    poses = axis_angle_to_matrix(torch.from_numpy(mocap.poses).float())
-    weights = torch.from_numpy(mocap.balanced_weights()).float()
+    torch.set_num_threads(1)
+    settings = args.mocap, args.prior, args.people, args.sampled, args.seed
     found: dict[str, Any] = {}
     ranks: dict[str, dict[str, Tensor]] = {}
-    for name in args.sets:
-        detector, scenery = SETS[name]
-        maker = PeopleMaker(body, poses, weights, BODY25, detector, scenery)
-        people = maker.draw(args.people, torch.Generator().manual_seed(args.seed))
-        found[name], ranks[name] = measure(people, body, flow, args.sampled, args.seed)
-        print(name, json.dumps(found[name]["methods"]), flush=True)
+    # fresh processes: torch's threads do not survive a fork
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.processes, mp_context=fresh) as pool:
+        running = {name: pool.submit(measure_set, name, *settings) for name in args.sets}
+        for name, one in running.items():
+            found[name], ranks[name] = one.result()
+            print(name, json.dumps(found[name]["methods"]), flush=True)
     content = {
         "what": "keypoint posterior, made-up people from unseen motion capture",
-        "prior": flow.name,
+        "prior": args.prior,
         "people_a_set": args.people,
         "sampled": args.sampled,
         "seed": args.seed,
@@ -114,6 +114,20 @@ def main() -> None:
     plot_ranks(ranks, args.out / "posterior_calibration.png")
     if args.page is not None:
         put_between_marks(args.page, "posterior", text)
+
+
+def measure_set(
+    name: str, mocap: Path, prior: str, people: int, sampled: int, seed: int
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Everything about one set of people, by its name."""
+    torch.set_num_threads(1)
+    body, flow, recordings = find_body("open"), load(prior), read_mocap(mocap)
+    assert isinstance(flow, FlowPrior)
+    poses = axis_angle_to_matrix(torch.from_numpy(recordings.poses).float())
+    weights = torch.from_numpy(recordings.balanced_weights()).float()
+    maker = PeopleMaker(body, poses, weights, BODY25, *SETS[name])
+    drawn = maker.draw(people, torch.Generator().manual_seed(seed))
+    return measure(drawn, body, flow, sampled, seed)
 
 
 def measure(

@@ -40,7 +40,7 @@ class Options:
     patience: int = 2
     largest_damping: float = 1e8
     longest_turn: float = 1.0
-    first_rows: int | None = 32
+    first_rows: int | None = 8
     rows: int | None = 4
     polish: int = 0
 
@@ -70,10 +70,11 @@ def minimize(
     open_rows = Unfinished(start, now)
     if not len(open_rows):
         return open_rows.solution()
-    tangent = None if now.pulled is None else Tangent.learned(now.pulled)
     active = open_rows.active
     part, state, now = objective.rows(active), start.rows(active), now.rows(active)
-    tangent = None if tangent is None else tangent.rows(active)
+    tangent = None
+    if now.pulled is not None:
+        tangent = Tangent.learned(now.pulled, part.prior.usual_derivatives())
     damping = torch.full_like(now.energy, options.damping)
     quiet = torch.zeros(len(active), dtype=torch.long, device=active.device)
 

@@ -32,11 +32,12 @@ class Tangent:
     matrix: Tensor
 
     @classmethod
-    def learned(cls, pulled: Pulled) -> Tangent:
-        """The smallest matrix that agrees with some rows."""
+    def learned(cls, pulled: Pulled, usual: Tensor | None = None) -> Tangent:
+        """The matrix nearest to the usual one (else to zero) that agrees with some rows."""
         by_pose, by_step = pulled
-        zero = by_pose.new_zeros(len(by_pose), by_pose.shape[-1], by_step.shape[-1])
-        return cls(zero).corrected(pulled)
+        if usual is None:
+            usual = by_pose.new_zeros(len(by_pose), by_pose.shape[-1], by_step.shape[-1])
+        return cls(usual).corrected(pulled)
 
     def corrected(self, pulled: Pulled) -> Tangent:
         """The nearest matrix that agrees with some rows; a row that fails keeps what it had."""

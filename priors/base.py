@@ -102,6 +102,13 @@ class PosePrior(Protocol):
         """`decode`, and what takes derivatives by the pose to derivatives by the step."""
         ...
 
+    def usual_derivatives(self) -> Tensor | None:
+        """Derivatives (B, 72 + S, T) of the pose by the step as they usually are.
+
+        Where a solver may begin to learn those of a costly prior; None of one that is not.
+        """
+        ...
+
     def move(self, latent: Tensor, step: Tensor) -> Tensor:
         """The latent after a step (B, T)."""
         ...

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -17,6 +20,8 @@ from priors.posterior import (
     KeypointPosterior,
     mode_translation,
 )
+
+_USUAL_DRAWS, _USUAL_SPREAD = 4, 0.5
 
 
 class FlowPrior:
@@ -38,6 +43,27 @@ class FlowPrior:
         self.name, self.posterior, self.schema, self.blind = name, posterior, schema, blind
         self.looks = not blind
 
+    @cached_property
+    def usual(self) -> Tensor:
+        """(72 + S, D): mean derivative of the pose by the unscaled latent, over a few bodies.
+
+        Fixed draws: it is the same in every run.
+        """
+        like = next(self.posterior.parameters())
+        nothing = like.new_zeros(_USUAL_DRAWS, len(self.schema))
+        pixels = nothing[..., None].expand(-1, -1, 2)
+        camera = Camera(torch.ones_like(pixels[:, 0]), torch.zeros_like(pixels[:, 0]))
+        with torch.no_grad():
+            context = self.posterior.condition(pixels, nothing, camera)
+            flow = replace(BoundFlow.bind(self.posterior.flow, context), scale=None)
+            generator = torch.Generator().manual_seed(0)
+            shape = (_USUAL_DRAWS, flow.features)
+            latent = torch.randn(shape, generator=generator, dtype=torch.float64).to(like)
+            given = FlowGiven(self.name, self.posterior, context, flow, None, None)
+            pose, pull_back = given.linearize(_USUAL_SPREAD * latent)
+            eye = torch.eye(NUM_JOINTS * 3 + pose.betas.shape[-1], dtype=like.dtype).to(like)
+            return pull_back(eye.expand(_USUAL_DRAWS, -1, -1)).mean(0)
+
     @torch.no_grad()
     def given(
         self,
@@ -55,7 +81,7 @@ class FlowPrior:
         told = torch.zeros_like(confidence) if self.blind else confidence
         context = self.posterior.condition(keypoints, told, camera)
         flow = BoundFlow.bind(self.posterior.flow, context)
-        given = FlowGiven(self.name, self.posterior, context, flow, None)
+        given = FlowGiven(self.name, self.posterior, context, flow, None, self.usual)
         if self.blind:
             return given
         latent = context.new_zeros(len(context), flow.features)
@@ -68,7 +94,8 @@ class FlowPrior:
         middle = torch.zeros_like(transl)
         middle[:, 2] = (camera.focal[..., 1] / (2 * camera.center[..., 1])) * body.height
         transl = torch.where(nobody, middle, transl)
-        return FlowGiven(self.name, self.posterior, context, flow, Start(latent, transl))
+        start = Start(latent, transl)
+        return FlowGiven(self.name, self.posterior, context, flow, start, self.usual)
 
 
 class FlowGiven(PosePrior):
@@ -81,9 +108,10 @@ class FlowGiven(PosePrior):
         context: Tensor,
         flow: BoundFlow,
         start: Start | None,
+        usual: Tensor | None,
     ) -> None:
         self.name, self.posterior, self.context, self.flow = name, posterior, context, flow
-        self._start = start
+        self._start, self._usual = start, usual
         self.step_blocks = {"latent": flow.features}
         self.costly = True
 
@@ -112,6 +140,15 @@ class FlowGiven(PosePrior):
 
         return Pose(rotations, vectors[:, ROTATION_NUMBERS:]), to_latent
 
+    def usual_derivatives(self) -> Tensor | None:
+        """The mean over unseen people's bodies, in each person's own widths."""
+        if self._usual is None:
+            return None
+        scale = self.flow.scale
+        if scale is None:
+            return self._usual.expand(len(self.context), -1, -1)
+        return self._usual * scale[:, None]
+
     def move(self, latent: Tensor, step: Tensor) -> Tensor:
         """Z + step."""
         return latent + step
@@ -128,14 +165,14 @@ class FlowGiven(PosePrior):
         """The mode of the first person's posterior; of the blind prior it is everybody's."""
         first = self.flow.rows(torch.zeros(1, dtype=torch.long, device=self.context.device))
         zero = self.context.new_zeros(1, self.flow.features)
-        return FlowGiven(self.name, self.posterior, self.context[:1], first, None).decode(zero)
+        one = FlowGiven(self.name, self.posterior, self.context[:1], first, None, None)
+        return one.decode(zero)
 
     def rows(self, index: Tensor) -> FlowGiven:
         """The same for some of the people."""
         start = None if self._start is None else Start(*(t[index] for t in self._start))
-        return FlowGiven(
-            self.name, self.posterior, self.context[index], self.flow.rows(index), start
-        )
+        context, flow = self.context[index], self.flow.rows(index)
+        return FlowGiven(self.name, self.posterior, context, flow, start, self._usual)
 
 
 def to_schema(

@@ -116,6 +116,10 @@ class RotationPrior(PosePrior):
         """A step is the body's own motion: derivatives stay as they are."""
         return self.decode(latent), lambda rows: rows
 
+    def usual_derivatives(self) -> Tensor | None:
+        """None: there is nothing to learn."""
+        return None
+
     def move(self, latent: Tensor, step: Tensor) -> Tensor:
         """Turn every joint by its three numbers, add the rest to the betas."""
         pose = self.decode(latent)
