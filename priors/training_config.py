@@ -80,6 +80,8 @@ def config_from(content: Mapping[str, Any], where: str = "the configuration") ->
     made: TrainingConfig = _build(TrainingConfig, content, where)
     if made.steps < 1 or made.batch < 2:
         raise InputError(f"{where}: steps must be at least 1 and batch at least 2")
+    if not 0 <= made.falling <= 1:
+        raise InputError(f"{where}: falling is {made.falling}; give a share from 0 to 1")
     return made
 
 
@@ -94,6 +96,8 @@ def _build(kind: Any, content: Any, where: str) -> Any:
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
             value = _build(hint, value, f"{where}, {name}")
+        elif name == "sizes" and isinstance(value, Mapping):
+            value = {**kind().sizes, **value}
         elif isinstance(value, list):
             value = tuple(value)
         elif hint in (int, float):

@@ -179,3 +179,16 @@ def test_prohmrs_objective_by_hand(crowd, body, prior):
                 rho = 100**2 * r**2 / (100**2 + r**2)
                 total = total + (1000 / side[person]) ** 2 * c**2 * rho
         torch.testing.assert_close(got[person], 0.5 * total)
+
+
+def test_usual_derivatives_are_near_the_exact_ones(crowd, body, prior):
+    given = objective_of(crowd.problem, body, "flow", prior).prior
+    latent = given.start().latent
+    eye = torch.eye(82, dtype=torch.float64).expand(len(latent), -1, -1)
+    exact = given.linearize(latent)[1](eye.clone())
+    usual = given.usual_derivatives()
+    assert usual.shape == exact.shape
+    off = (usual - exact).flatten(1).norm(dim=-1) / exact.flatten(1).norm(dim=-1)
+    assert off.max() < 0.6
+    torch.testing.assert_close(given.rows(torch.tensor([2])).usual_derivatives(), usual[2:3])
+    assert prior.usual_derivatives() is None
