@@ -37,9 +37,9 @@ from priors.data.mocap import read_mocap
 from priors.data.synthetic import People, PeopleMaker
 from priors.load import load
 
-SIGMAS = (0.008, 0.012, 0.017, 0.024, 0.034)
-SCALES = (0.04, 0.06, 0.09, 0.13, 0.20)
-DOUBTS = (None, 0.06, 0.09, 0.12, 0.18)
+SIGMAS = (0.010, 0.014, 0.020, 0.028)
+SCALES = (0.05, 0.08, 0.13)
+DOUBTS = (None, 0.08, 0.12, 0.18)
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
     )
     parser.add_argument("--mocap", type=Path, required=True, help="folder of AMASS files (val)")
     parser.add_argument("--recipe", choices=list(RECIPES), default="flow")
-    parser.add_argument("--people", type=int, default=200, help="in each set")
+    parser.add_argument("--people", type=int, default=150, help="in each set")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--page", type=Path, help="put the table into this page, too")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.body import Body, KeypointModel
-from models.kinematics import NUM_JOINTS, PARENTS, descendants, forward_kinematics
+from models.kinematics import NUM_JOINTS, descendants, forward_kinematics, parents
 
 
 class KeypointJacobian(NamedTuple):
@@ -67,9 +67,10 @@ def keypoints_with_jacobian(
     lever = torch.einsum("ij,bkja->bkia", hanging, part)
     lever = lever - (weight @ hanging.T)[..., None] * joints[:, None]
     eye = torch.eye(3, dtype=turned.dtype, device=turned.device).expand(len(turned), 1, 3, 3)
-    parents = torch.cat((eye, turned[:, list(PARENTS[1:])]), 1)
+    upper = parents(turned.device)
+    above = torch.cat((eye, turned.index_select(1, upper[1:])), 1)
     # columns of the parent's rotation are the world axes of the perturbation: (B, K, 24, 3 axes)
-    axes = parents.transpose(-1, -2)[:, None]
+    axes = above.transpose(-1, -2)[:, None]
     moved = torch.linalg.cross(axes.expand(-1, lever.shape[1], -1, -1, -1), lever[..., None, :])
     by_rotation = moved.flatten(2, 3).transpose(-1, -2)
 
@@ -81,9 +82,10 @@ def keypoints_with_jacobian(
 
     # betas: bones change length, landmarks move on the unposed surface
     directions = body.joint_directions
-    bone = directions.clone()
-    bone[1:] -= directions[list(PARENTS[1:])]
-    stretched = torch.einsum("bjac,jcs->bjas", parents, bone)
+    # the root has no bone above it: it is its own parent, and stays where it rests
+    bone = directions - directions.index_select(0, upper)
+    bone = torch.cat((directions[:1], bone[1:]))
+    stretched = torch.einsum("bjac,jcs->bjas", above, bone)
     joints_by_betas = torch.einsum("ij,bias->bjas", hanging, stretched)
     shift_by_betas = joints_by_betas - torch.einsum("bjac,jcs->bjas", turned, directions)
     landmarks_by_betas = torch.einsum(

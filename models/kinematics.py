@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,6 +73,42 @@ def levels() -> tuple[tuple[int, ...], ...]:
     )
 
 
+class _LevelOrder(NamedTuple):
+    """Index tables of `forward_kinematics`.
+
+    Attributes:
+        by_level: joints, level after level. by_joint: where each joint is among them.
+        above: of every level but the first, where the parents are in the level above.
+        parents: of every joint; the root is its own.
+    """
+
+    by_level: Tensor
+    by_joint: Tensor
+    above: tuple[Tensor, ...]
+    parents: Tensor
+
+
+@cache
+def _level_order(device: torch.device) -> _LevelOrder:
+    flat = [joint for level in levels() for joint in level]
+
+    def table(numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, device=device)
+
+    above = [
+        table([upper.index(PARENTS[joint]) for joint in level])
+        for upper, level in zip(levels(), levels()[1:], strict=False)
+    ]
+    by_joint = [flat.index(joint) for joint in range(NUM_JOINTS)]
+    return _LevelOrder(table(flat), table(by_joint), tuple(above), parents(device))
+
+
+@cache
+def parents(device: torch.device) -> Tensor:
+    """(24,) parents of the joints; the root is its own."""
+    return torch.tensor([max(p, 0) for p in PARENTS], device=device)
+
+
 @cache
 def descendants() -> Tensor:
     """(24, 24) boolean: [a, j] says that joint j is a or hangs below a."""
@@ -97,20 +134,21 @@ def forward_kinematics(rotations: Tensor, rest_joints: Tensor) -> tuple[Tensor, 
     batch = torch.broadcast_shapes(rotations.shape[:-3], rest_joints.shape[:-2])
     rotations = rotations.expand(*batch, NUM_JOINTS, 3, 3)
     rest_joints = rest_joints.expand(*batch, NUM_JOINTS, 3)
-    turned: list[Tensor] = [rotations[..., 0, :, :]] * NUM_JOINTS
-    placed: list[Tensor] = [rest_joints[..., 0, :]] * NUM_JOINTS
-    for level in levels()[1:]:
-        above = [PARENTS[j] for j in level]
-        parent_rotation = torch.stack([turned[p] for p in above], -3)
-        parent_joint = torch.stack([placed[p] for p in above], -2)
-        own = list(level)
-        rotation = parent_rotation @ rotations[..., own, :, :]
-        bone = rest_joints[..., own, :] - rest_joints[..., above, :]
-        joint = parent_joint + (parent_rotation @ bone[..., None])[..., 0]
-        for place, j in enumerate(level):
-            turned[j] = rotation[..., place, :, :]
-            placed[j] = joint[..., place, :]
-    return torch.stack(turned, -3), torch.stack(placed, -2)
+    order = _level_order(rotations.device)
+    root = rest_joints[..., :1, :]
+    bones = rest_joints - rest_joints.index_select(-2, order.parents)
+    # rotation and bone side by side: one product takes both into the frame above
+    local = torch.cat((rotations, bones[..., None]), -1).index_select(-3, order.by_level)
+    parts = local.split([len(level) for level in levels()], -3)
+    turned, placed = [parts[0][..., :3]], [root]
+    for part, above in zip(parts[1:], order.above, strict=True):
+        moved = turned[-1].index_select(-3, above) @ part
+        turned.append(moved[..., :3])
+        placed.append(placed[-1].index_select(-2, above) + moved[..., 3])
+    return (
+        torch.cat(turned, -3).index_select(-3, order.by_joint),
+        torch.cat(placed, -2).index_select(-2, order.by_joint),
+    )
 
 
 def mirror_rotations(rotations: Tensor) -> Tensor:

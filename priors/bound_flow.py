@@ -11,7 +11,7 @@ statistics, dropout is off, and no gradients are recorded.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +43,13 @@ class _Block:
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """One [ActNorm, LU, coupling], latent to data."""
+    """One [ActNorm, LU, coupling], latent to data.
 
-    kept: Tensor
-    shifted: Tensor
+    The kept numbers stand before the shifted ones; the matrix already gives the order that the next
+    step wants.
+    """
+
+    kept: int
     first: Tensor  # (H, kept)
     given: Tensor  # (B, H), the condition's share of the first layer with its bias
     blocks: tuple[_Block, ...]
@@ -55,7 +58,7 @@ class _Step:
     offset: Tensor  # (D,)
 
     def rows(self, index: Tensor) -> _Step:
-        return _Step(**{**self.__dict__, "given": self.given[index]})
+        return replace(self, given=self.given[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +66,12 @@ class BoundFlow:
     """`ConditionalFlow.decode` for B fixed conditions.
 
     Attributes:
-        steps: latent side first. scale: (B, D) widths of the latent directions, or None.
+        steps: latent side first. order: (D,) the latent's numbers as the first step wants them.
+        scale: (B, D) widths of the latent directions, or None.
     """
 
     steps: tuple[_Step, ...]
+    order: Tensor
     scale: Tensor | None
     features: int
 
@@ -74,8 +79,16 @@ class BoundFlow:
     @torch.no_grad()
     def bind(cls, flow: ConditionalFlow, context: Tensor) -> BoundFlow:
         """Fix the conditions (B, C)."""
+        layers = list(reversed(flow.steps))
+        orders = [
+            torch.cat((coupling.identity_features, coupling.transform_features))
+            for _, _, coupling in layers
+        ]
+        natural = torch.arange(flow.features, device=context.device)
         steps = []
-        for norm, linear, coupling in reversed(flow.steps):
+        for (norm, linear, coupling), own, following in zip(
+            layers, orders, [*orders[1:], natural], strict=True
+        ):
             net = coupling.transform_net
             assert isinstance(net, FirstLayerContextNet)
             weight = net.initial_layer.weight
@@ -85,6 +98,7 @@ class BoundFlow:
             inverse = torch.linalg.solve_triangular(lower, eye, upper=False, unitriangular=True)
             inverse = torch.linalg.solve_triangular(upper, inverse, upper=True)
             inverse = inverse / norm.scale[:, None]
+            offset = -(inverse @ linear.bias) - norm.shift / norm.scale
             blocks = []
             for block in net.blocks:
                 norms: list[_Affine | None] = [None, None]
@@ -95,24 +109,23 @@ class BoundFlow:
                 blocks.append(_Block(tuple(norms), weights, biases))
             steps.append(
                 _Step(
-                    coupling.identity_features,
-                    coupling.transform_features,
-                    weight[:, : net.kept],
+                    net.kept,
+                    weight[:, : net.kept].contiguous(),
                     given,
                     tuple(blocks),
                     (net.final_layer.weight, net.final_layer.bias),
-                    inverse,
-                    -(inverse @ linear.bias) - norm.shift / norm.scale,
+                    inverse[following][:, own].contiguous(),
+                    offset[following],
                 )
             )
         log_scale = flow.scales(context)
         scale = None if log_scale is None else log_scale.exp()
-        return cls(tuple(steps), scale, flow.features)
+        return cls(tuple(steps), orders[0], scale, flow.features)
 
     def rows(self, index: Tensor) -> BoundFlow:
         """The same for some of the conditions, repeats allowed."""
         scale = None if self.scale is None else self.scale[index]
-        return BoundFlow(tuple(s.rows(index) for s in self.steps), scale, self.features)
+        return replace(self, steps=tuple(s.rows(index) for s in self.steps), scale=scale)
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
@@ -127,13 +140,15 @@ class BoundFlow:
         latents (B, R, D).
         """
         vectors, switched = self._run(latent)
+        back = self.order.argsort()
 
         @torch.no_grad()
         def pull_back(rows: Tensor) -> Tensor:
             for step, gates in zip(reversed(self.steps), reversed(switched), strict=True):
                 rows = rows @ step.matrix
-                through = _pull_back_net(step, gates, rows[..., step.shifted])
-                rows[..., step.kept] -= through
+                kept, shifted = rows[..., : step.kept], rows[..., step.kept :]
+                rows = torch.cat((kept - _pull_back_net(step, gates, shifted), shifted), -1)
+            rows = rows.index_select(-1, back)
             return rows if self.scale is None else rows * self.scale[:, None]
 
         return vectors, pull_back
@@ -141,35 +156,35 @@ class BoundFlow:
     def _run(self, latent: Tensor) -> tuple[Tensor, list[Gates]]:
         """Vectors, and which units of each coupling net were on."""
         value = latent if self.scale is None else latent * self.scale
+        value = value.index_select(-1, self.order)
         switched = []
         for step in self.steps:
-            shift, gates = _shift(step, value[:, step.kept])
+            kept, shifted = value[:, : step.kept], value[:, step.kept :]
+            shift, gates = _shift(step, kept)
             switched.append(gates)
-            value = value.clone()
-            value[:, step.shifted] -= shift
-            value = value @ step.matrix.T + step.offset
+            joined = torch.cat((kept, shifted - shift), -1)
+            value = torch.addmm(step.offset, joined, step.matrix.T)
         return value, switched
 
 
-Gates = list[list[Tensor]]  # of each block and layer: (B, H), 0 or 1
+Gates = list[list[Tensor]]  # of each block and layer: (B, H), which units are on
 
 
 def _shift(step: _Step, kept: Tensor) -> tuple[Tensor, Gates]:
     """Output (B, shifted) of the coupling net, and its gates."""
-    hidden = kept @ step.first.T + step.given
+    hidden = torch.addmm(step.given, kept, step.first.T)
     gates: Gates = []
     for block in step.blocks:
         inner, of_block = hidden, []
         for norm, weight, bias in zip(block.norms, block.weights, block.biases, strict=True):
             if norm is not None:
                 inner = inner * norm.factor + norm.shift
-            gate = (inner > 0).to(inner.dtype)
-            of_block.append(gate)
-            inner = inner.clamp(min=0) @ weight.T + bias
+            of_block.append(inner > 0)
+            inner = torch.addmm(bias, inner.relu(), weight.T)
         gates.append(of_block)
         hidden = hidden + inner
     weight, bias = step.last
-    return hidden @ weight.T + bias, gates
+    return torch.addmm(bias, hidden, weight.T), gates
 
 
 def _pull_back_net(step: _Step, gates: Gates, rows: Tensor) -> Tensor:
