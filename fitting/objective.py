@@ -224,23 +224,23 @@ class Objective:
             by_latent = pulled.by_step[:, 0]
         by_depth = (rows_by_transl.transpose(-1, -2) @ residual)[..., 0]
         gradient = torch.cat((by_latent, by_depth), -1)
-        prior, diagonal, of_prior = self._prior_terms(state, gradient)
+        prior, by_prior, diagonal, of_prior = self._prior_terms(state, gradient)
         terms |= of_prior
         return Evaluation(
             torch.stack(list(terms.values())).sum(0),
             terms,
-            gradient + prior[1],
+            gradient + by_prior,
             rows,
             rows_by_transl,
-            prior[0],
+            prior,
             diagonal,
             pulled,
         )
 
     def _prior_terms(
         self, state: State, like: Tensor
-    ) -> tuple[tuple[Tensor, Tensor], Tensor, dict[str, Tensor]]:
-        """Of the weighted prior terms: Jacobian and gradient, diagonal, energies."""
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Of the weighted prior terms: Jacobian, gradient, diagonal, energies."""
         energies: dict[str, Tensor] = {}
         jacobians = [like.new_zeros(len(like), 0, like.shape[-1])]
         gradient, diagonal = torch.zeros_like(like), torch.zeros_like(like)
@@ -253,7 +253,7 @@ class Objective:
                 diagonal[:, : term.residual.shape[-1]] += factor
             else:
                 jacobians.append(jacobian)
-        return (torch.cat(jacobians, 1), gradient), diagonal, energies
+        return torch.cat(jacobians, 1), gradient, diagonal, energies
 
 
 def _of_term(term: Term, factor: float, size: int) -> tuple[Tensor, Tensor | None]:

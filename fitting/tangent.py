@@ -10,6 +10,7 @@ Walther 2010, in blocks). The gradient stays exact, and with it the minimum.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,10 @@ def sketch(rows: Tensor, count: int) -> Tensor:
 
     The same mixtures for everybody, always: no result depends on company or on the order of calls.
     """
+    return _mixing(count, rows.shape[1]).to(rows) @ rows
+
+
+@cache
+def _mixing(count: int, rows: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    mixing = torch.randn(count, rows.shape[1], generator=generator, dtype=torch.float64)
-    return mixing.to(rows) @ rows
+    return torch.randn(count, rows, generator=generator, dtype=torch.float64)
