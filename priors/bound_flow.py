@@ -4,7 +4,7 @@ The condition enters each coupling net at its first layer, so its share of that 
 ActNorm and the LU layer are composed into one matrix. Derivatives are pulled back from what
 depends on the vectors: a solver has 50 reprojection residuals a person, and 50 rows are a third of
 the work of the whole Jacobian's 154. A coupling net's own derivative is a product of its weight
-matrices with the switched-off units struck out. For evaluation: batch norm uses its running
+matrices and its units' slopes. For evaluation: batch norm uses its running
 statistics, dropout is off, and no gradients are recorded.
 """
 
@@ -50,6 +50,7 @@ class _Step:
     """
 
     kept: int
+    activation: str
     first: Tensor  # (H, kept)
     given: Tensor  # (B, H), the condition's share of the first layer with its bias
     blocks: tuple[_Block, ...]
@@ -110,6 +111,7 @@ class BoundFlow:
             steps.append(
                 _Step(
                     net.kept,
+                    net.activation,
                     weight[:, : net.kept].contiguous(),
                     given,
                     tuple(blocks),
@@ -139,62 +141,70 @@ class BoundFlow:
         It takes derivatives by the vectors (B, R, D), R of them a person, to derivatives by the
         latents (B, R, D).
         """
-        vectors, switched = self._run(latent)
+        vectors, slopes = self._run(latent)
         back = self.order.argsort()
 
         @torch.no_grad()
         def pull_back(rows: Tensor) -> Tensor:
-            for step, gates in zip(reversed(self.steps), reversed(switched), strict=True):
+            for step, of_net in zip(reversed(self.steps), reversed(slopes), strict=True):
                 rows = rows @ step.matrix
                 kept, shifted = rows[..., : step.kept], rows[..., step.kept :]
-                rows = torch.cat((kept - _pull_back_net(step, gates, shifted), shifted), -1)
+                rows = torch.cat((kept - _pull_back_net(step, of_net, shifted), shifted), -1)
             rows = rows.index_select(-1, back)
             return rows if self.scale is None else rows * self.scale[:, None]
 
         return vectors, pull_back
 
-    def _run(self, latent: Tensor) -> tuple[Tensor, list[Gates]]:
-        """Vectors, and which units of each coupling net were on."""
+    def _run(self, latent: Tensor) -> tuple[Tensor, list[Slopes]]:
+        """Vectors, and the slopes of each coupling net's units."""
         value = latent if self.scale is None else latent * self.scale
         value = value.index_select(-1, self.order)
-        switched = []
+        slopes = []
         for step in self.steps:
             kept, shifted = value[:, : step.kept], value[:, step.kept :]
-            shift, gates = _shift(step, kept)
-            switched.append(gates)
+            shift, of_net = _shift(step, kept)
+            slopes.append(of_net)
             joined = torch.cat((kept, shifted - shift), -1)
             value = torch.addmm(step.offset, joined, step.matrix.T)
-        return value, switched
+        return value, slopes
 
 
-Gates = list[list[Tensor]]  # of each block and layer: (B, H), which units are on
+Slopes = list[list[Tensor]]  # of each block and layer: (B, H)
 
 
-def _shift(step: _Step, kept: Tensor) -> tuple[Tensor, Gates]:
-    """Output (B, shifted) of the coupling net, and its gates."""
+def _activate(name: str, value: Tensor) -> tuple[Tensor, Tensor]:
+    """An activation of `priors.flow.ACTIVATIONS` and its slope."""
+    if name == "relu":
+        return value.relu(), value > 0
+    gate = value.sigmoid()
+    active = value * gate
+    return active, torch.addcmul(gate + active, gate, active, value=-1)
+
+
+def _shift(step: _Step, kept: Tensor) -> tuple[Tensor, Slopes]:
+    """Output (B, shifted) of the coupling net, and its slopes."""
     hidden = torch.addmm(step.given, kept, step.first.T)
-    gates: Gates = []
+    slopes: Slopes = []
     for block in step.blocks:
         inner, of_block = hidden, []
         for norm, weight, bias in zip(block.norms, block.weights, block.biases, strict=True):
             if norm is not None:
                 inner = inner * norm.factor + norm.shift
-            of_block.append(inner > 0)
-            inner = torch.addmm(bias, inner.relu(), weight.T)
-        gates.append(of_block)
+            active, slope = _activate(step.activation, inner)
+            of_block.append(slope if norm is None else slope * norm.factor)
+            inner = torch.addmm(bias, active, weight.T)
+        slopes.append(of_block)
         hidden = hidden + inner
     weight, bias = step.last
-    return torch.addmm(bias, hidden, weight.T), gates
+    return torch.addmm(bias, hidden, weight.T), slopes
 
 
-def _pull_back_net(step: _Step, gates: Gates, rows: Tensor) -> Tensor:
+def _pull_back_net(step: _Step, slopes: Slopes, rows: Tensor) -> Tensor:
     """Derivatives by the net's output (B, R, shifted) to derivatives by its input (B, R, kept)."""
     rows = rows @ step.last[0]
-    for block, of_block in zip(reversed(step.blocks), reversed(gates), strict=True):
+    for block, of_block in zip(reversed(step.blocks), reversed(slopes), strict=True):
         inner = rows
-        layers = list(zip(block.norms, block.weights, of_block, strict=True))
-        for norm, weight, gate in reversed(layers):
-            slope = gate if norm is None else gate * norm.factor
+        for weight, slope in zip(reversed(block.weights), reversed(of_block), strict=True):
             inner = (inner @ weight) * slope[:, None]
         rows = rows + inner
     return rows @ step.first

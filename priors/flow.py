@@ -13,7 +13,7 @@ the mode at z = 0 and the energy at half the squared norm of z.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,11 +24,17 @@ from nflows.transforms.lu import LULinear
 from nflows.transforms.normalization import ActNorm
 from torch import Tensor, nn
 
+from models.errors import InputError
 from priors.precision import MixedPrecision
 
 _BATCH_NORM_EPS = 1e-5  # nflows has 1e-3; the released weights were made with torch's default
 _LAYERS_A_STEP = 3
 _LOG_SCALE_RANGE = 3.0
+# of the coupling nets. The seed's is relu; a second-order solver wants a smooth one
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "silu": torch.nn.functional.silu,
+}
 
 
 class FirstLayerContextNet(MixedPrecision, ResidualNet):
@@ -48,16 +54,20 @@ class FirstLayerContextNet(MixedPrecision, ResidualNet):
         blocks: int,
         dropout: float,
         batch_norm: bool,
+        activation: str,
     ) -> None:
+        if activation not in ACTIVATIONS:
+            raise InputError(f"no activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
         super().__init__(
             in_features + context,
             out_features,
             hidden,
             num_blocks=blocks,
+            activation=ACTIVATIONS[activation],
             dropout_probability=dropout,
             use_batch_norm=batch_norm,
         )
-        self.kept = in_features
+        self.kept, self.activation = in_features, activation
         for module in self.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.eps = _BATCH_NORM_EPS
@@ -95,6 +105,7 @@ class ConditionalFlow(nn.Module):
         steps: number of [ActNorm, LU, coupling]. blocks: residual blocks of each net.
         dropout, batch_norm: of the residual nets, as in the seed (0.5, True) or off.
         conditional_scale: let the condition set the width of each latent direction.
+        activation: of the residual nets, a name in `ACTIVATIONS`.
     """
 
     def __init__(
@@ -108,6 +119,7 @@ class ConditionalFlow(nn.Module):
         dropout: float = 0.5,
         batch_norm: bool = True,
         conditional_scale: bool = False,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         self.features, self.context = features, context
@@ -116,7 +128,9 @@ class ConditionalFlow(nn.Module):
         mask[::2] = -1  # the even indices are kept first
 
         def net(kept: int, shifted: int) -> nn.Module:
-            return FirstLayerContextNet(kept, shifted, hidden, context, blocks, dropout, batch_norm)
+            return FirstLayerContextNet(
+                kept, shifted, hidden, context, blocks, dropout, batch_norm, activation
+            )
 
         for _ in range(steps):
             layers += [

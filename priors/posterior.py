@@ -44,7 +44,7 @@ class KeypointPosterior(nn.Module):
     Args:
         keypoints: K of the schema. num_betas: S, inside the flow.
         context, hidden, steps, blocks: sizes of the flow. width, depth: of the encoder.
-        conditional_scale: see `ConditionalFlow`.
+        conditional_scale, activation: see `ConditionalFlow`.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class KeypointPosterior(nn.Module):
         width: int = 512,
         depth: int = 3,
         conditional_scale: bool = True,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         self.num_betas = num_betas
@@ -72,6 +73,7 @@ class KeypointPosterior(nn.Module):
             dropout=0.0,
             batch_norm=False,
             conditional_scale=conditional_scale,
+            activation=activation,
         )
         self.camera_head = nn.Sequential(
             nn.Linear(context, _HEAD_WIDTH), nn.ReLU(), nn.Linear(_HEAD_WIDTH, CAMERA_NUMBERS)

@@ -28,7 +28,7 @@ class TrainingConfig:
             from which the unconditional prior is learned.
     """
 
-    sizes: dict[str, Any] = field(default_factory=lambda: {"depth": 4})
+    sizes: dict[str, Any] = field(default_factory=lambda: {"depth": 4, "activation": "silu"})
     steps: int = 7500
     batch: int = 2048
     rate: float = 1e-3

@@ -11,9 +11,12 @@ from priors.flow import ConditionalFlow
 
 D, C = 9, 6
 KINDS = [(False, False), (True, False), (False, True), (True, True)]
+ACTIVATIONS = ["relu", "silu"]
 
 
-def make_flow(*, batch_norm=False, scale=False, steps=3, blocks=2, dtype=torch.float64):
+def make_flow(
+    *, batch_norm=False, scale=False, steps=3, blocks=2, activation="relu", dtype=torch.float64
+):
     torch.manual_seed(0)
     flow = ConditionalFlow(
         D,
@@ -24,6 +27,7 @@ def make_flow(*, batch_norm=False, scale=False, steps=3, blocks=2, dtype=torch.f
         dropout=0.5,
         batch_norm=batch_norm,
         conditional_scale=scale,
+        activation=activation,
     )
     with torch.no_grad():
         for parameter in flow.parameters():
@@ -46,9 +50,10 @@ def jacobian_of(bound, latent):
     return vectors, pull_back(torch.eye(D, dtype=latent.dtype).expand(len(latent), D, D))
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(("batch_norm", "scale"), KINDS)
-def test_decode_equals_the_flows(batch_norm, scale):
-    flow = make_flow(batch_norm=batch_norm, scale=scale)
+def test_decode_equals_the_flows(batch_norm, scale, activation):
+    flow = make_flow(batch_norm=batch_norm, scale=scale, activation=activation)
     latent, context = draw(5, D), draw(5, C, seed=2)
     bound = BoundFlow.bind(flow, context)
     expected = flow.decode(latent, context).latent
@@ -69,9 +74,10 @@ def test_single_precision():
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(("batch_norm", "scale"), KINDS)
-def test_jacobian_equals_autograds(batch_norm, scale, blocks):
-    flow = make_flow(batch_norm=batch_norm, scale=scale, blocks=blocks)
+def test_jacobian_equals_autograds(batch_norm, scale, activation, blocks):
+    flow = make_flow(batch_norm=batch_norm, scale=scale, activation=activation, blocks=blocks)
     latent, context = draw(4, D), draw(4, C, seed=2)
     _, got = jacobian_of(BoundFlow.bind(flow, context), latent)
     assert got.shape == (4, D, D)

@@ -13,6 +13,7 @@ from nflows.transforms.lu import LULinear
 from nflows.transforms.normalization import ActNorm
 from torch import nn
 
+from models.errors import InputError
 from priors.flow import ConditionalFlow, SafeActNorm
 
 D, C, HIDDEN = 7, 5, 16
@@ -284,3 +285,8 @@ def test_dropout_is_off_in_evaluation():
     assert not torch.equal(
         flow.encode(vectors, context).latent, flow.encode(vectors, context).latent
     )
+
+
+def test_an_unknown_activation_is_named():
+    with pytest.raises(InputError, match="no activation 'tanh'; there are relu, silu"):
+        ConditionalFlow(D, C, hidden=HIDDEN, activation="tanh")
