@@ -176,6 +176,7 @@ def contestants(flow: FlowPrior, mode: Pose, transl: Tensor) -> list[tuple]:
     begin = (mode, transl)
     return [
         ("flow fitting", RECIPES["flow"], flow, None),
+        ("flow fitting, ProHMR's objective", RECIPES["prohmr"], flow, None),
         ("flow fitting, never told twice", replace(RECIPES["flow"], doubt=None), flow, None),
         ("GMM from the mode, SMPLify's weights", PUBLISHED, published, begin),
         ("GMM from the mode, tuned", TUNED, gmm, begin),

@@ -8,7 +8,7 @@ learned while fitting (`fitting.tangent`); the gradient is exact all the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from fitting.tangent import Tangent
 
 _GOOD, _POOR = 0.75, 0.25  # shares of the predicted fall that came true
 _LESS, _MORE = 1 / 3, 4.0  # what they do to the damping
+_ALL = 10**6  # rows: more than any person has
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Options:
         patience: how many such iterations in a row end the fit. largest_damping: beyond it the
             row has stalled. longest_turn: radians (and units of depth) one step may be long.
         first_rows, rows: how many rows of derivatives to pull back through a costly prior at the
-            start and at each iteration, besides the gradient's; None for all of them.
-        polish: iterations with all rows that follow, for those who want the last digits.
+            start and at an iteration, besides the gradient's; None for all of them, always.
+            refresh: at every so manieth iteration all rows are pulled back; 0 for never.
     """
 
     damping: float = 0.1
@@ -40,9 +41,9 @@ class Options:
     patience: int = 2
     largest_damping: float = 1e8
     longest_turn: float = 1.0
-    first_rows: int | None = 8
+    first_rows: int = 16
     rows: int | None = 4
-    polish: int = 0
+    refresh: int = 4
 
 
 def minimize(
@@ -55,18 +56,9 @@ def minimize(
         iterations: at most, per person. options: the solver's numbers.
     """
     options = options or Options()
-    if options.polish:
-        first = minimize(objective, start, iterations, replace(options, polish=0))
-        exact = replace(options, polish=0, rows=None)
-        last = minimize(objective, first.state, options.polish, exact)
-        return replace(last, iterations=first.iterations + last.iterations)
     columns = objective.free_columns(start.transl.device)
-    first_rows, rows = options.first_rows, options.rows
-    if rows is None or not objective.prior.costly:
-        first_rows, rows = None, None
-    elif not objective.moves_pose:
-        first_rows, rows = 0, 0
-    now = objective.evaluate(start, first_rows)
+    schedule = _Schedule.of(objective, options)
+    now = objective.evaluate(start, schedule.rows(0))
     open_rows = Unfinished(start, now)
     if not len(open_rows):
         return open_rows.solution()
@@ -78,10 +70,10 @@ def minimize(
     damping = torch.full_like(now.energy, options.damping)
     quiet = torch.zeros(len(active), dtype=torch.long, device=active.device)
 
-    for _ in range(iterations):
+    for iteration in range(1, iterations + 1):
         step, predicted, solved = _step(now, tangent, columns, damping, options.longest_turn)
         trial_state = part.move(state, step)
-        trial = part.evaluate(trial_state, rows)
+        trial = part.evaluate(trial_state, schedule.rows(iteration))
         if tangent is not None and trial.pulled is not None:
             tangent = tangent.corrected(trial.pulled)
         fall = now.energy - trial.energy
@@ -104,6 +96,28 @@ def minimize(
             damping, quiet = damping[stay], quiet[stay]
     open_rows.give_up(state, now)
     return open_rows.solution()
+
+
+@dataclass(frozen=True)
+class _Schedule:
+    """How many rows of derivatives each iteration pulls back."""
+
+    first: int | None
+    few: int | None
+    every: int
+
+    @classmethod
+    def of(cls, objective: Objective, options: Options) -> _Schedule:
+        if options.rows is None or not objective.prior.costly:
+            return cls(None, None, 0)
+        if not objective.moves_pose:
+            return cls(0, 0, 0)
+        return cls(options.first_rows, options.rows, options.refresh)
+
+    def rows(self, iteration: int) -> int | None:
+        if iteration == 0:
+            return self.first
+        return _ALL if self.every and iteration % self.every == 0 else self.few
 
 
 def _step(

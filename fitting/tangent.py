@@ -60,10 +60,12 @@ class Tangent:
 
 
 def sketch(rows: Tensor, count: int) -> Tensor:
-    """`count` fixed random mixtures (B, count, Q) of a person's rows (B, R, Q).
+    """`count` fixed random mixtures (B, count, Q) of a person's rows (B, R, Q); or all the rows.
 
     The same mixtures for everybody, always: no result depends on company or on the order of calls.
     """
+    if count >= rows.shape[1]:
+        return rows
     return _mixing(count, rows.shape[1]).to(rows) @ rows
 
 

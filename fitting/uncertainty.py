@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -10,23 +12,42 @@ from models.body_jacobian import keypoints_with_jacobian
 from models.kinematics import joint_index
 
 
-def step_covariance(evaluation: Evaluation, columns: Tensor) -> Tensor:
-    """Covariance (B, P, P) of the step: inverse of the Gauss-Newton Hessian on the free columns."""
+class _Whitening(NamedTuple):
+    """The free part of each person's Hessian as D^-1 L L' D^-1, with D diagonal.
+
+    Attributes:
+        scale: (B, F), D. factor: (B, F, F), L. good: (B,), whether there is one.
+    """
+
+    scale: Tensor
+    factor: Tensor
+    good: Tensor
+
+
+def _whitening(evaluation: Evaluation, columns: Tensor) -> _Whitening:
     hessian = evaluation.hessian[:, columns[:, None], columns].double()
-    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
-    scale = diagonal.clamp(min=1e-12).rsqrt()
+    scale = hessian.diagonal(dim1=-2, dim2=-1).clamp(min=1e-12).rsqrt()
     eye = torch.eye(len(columns), dtype=hessian.dtype, device=hessian.device)
-    # unit diagonal before inverting: the blocks' units differ by orders of magnitude
+    # unit diagonal before factoring: the blocks' units differ by orders of magnitude
     # and as positive definite as the rounding errors of its own number type allow
     rounding = max(1e-9, 16 * torch.finfo(evaluation.hessian.dtype).eps)
     unit = scale[:, :, None] * hessian * scale[:, None] + rounding * eye
     factor, info = torch.linalg.cholesky_ex(unit)
-    factor = torch.where((info == 0)[:, None, None], factor, eye)
+    good = info == 0
+    return _Whitening(scale, torch.where(good[:, None, None], factor, eye), good)
+
+
+def step_covariance(evaluation: Evaluation, columns: Tensor) -> Tensor:
+    """Covariance (B, P, P) of the step: inverse of the Gauss-Newton Hessian on the free columns.
+
+    NaN for people whose Hessian has no inverse.
+    """
+    scale, factor, good = _whitening(evaluation, columns)
     inverse = scale[:, :, None] * torch.cholesky_inverse(factor) * scale[:, None]
-    inverse = torch.where((info == 0)[:, None, None], inverse, torch.nan)
-    full = hessian.new_zeros(evaluation.hessian.shape)
-    full[:, columns[:, None], columns] = inverse
-    return full.to(evaluation.hessian.dtype)
+    size = evaluation.gradient.shape[-1]
+    full = inverse.new_zeros(len(inverse), size, size)
+    full[:, columns[:, None], columns] = torch.where(good[:, None, None], inverse, torch.nan)
+    return full.to(evaluation.gradient.dtype)
 
 
 def keypoint_sd(objective: Objective, state: State, evaluation: Evaluation) -> Tensor:
@@ -40,13 +61,18 @@ def keypoint_sd(objective: Objective, state: State, evaluation: Evaluation) -> T
         the body does not have.
     """
     body, problem = objective.body, objective.problem
-    covariance = step_covariance(evaluation, objective.free_columns(state.transl.device))
+    columns = objective.free_columns(state.transl.device)
+    scale, factor, good = _whitening(evaluation, columns)
     pose, pull_back = objective.prior.linearize(state.latent)
     model = body.keypoint_model(problem.schema)
     moved = keypoints_with_jacobian(body, model, pose.betas, pose.rotations)
     by_betas = moved.by_betas - body.joint_directions[joint_index("pelvis")]
     by_pose = torch.cat((moved.by_rotation, by_betas), -1)
-    by_step = pull_back(by_pose.flatten(1, 2)).unflatten(1, by_pose.shape[1:3])
-    size = by_step.shape[-1]
-    variance = torch.einsum("bkai,bij,bkaj->bk", by_step, covariance[:, :size, :size], by_step)
-    return torch.where(model.available, variance.clamp(min=0).sqrt(), torch.inf)
+    by_step = pull_back(by_pose.flatten(1, 2))
+    missing = evaluation.gradient.shape[-1] - by_step.shape[-1]  # the translation moves the pelvis
+    rows = torch.nn.functional.pad(by_step, (0, missing))[..., columns].to(scale)
+    # |L^-1 D row|^2 is row' H^-1 row, without the whole inverse
+    whitened = torch.linalg.solve_triangular(factor, (rows * scale[:, None]).mT, upper=False)
+    variance = (whitened * whitened).sum(1).unflatten(-1, by_pose.shape[1:3]).sum(-1)
+    variance = torch.where(good[:, None], variance, torch.nan).to(state.transl.dtype)
+    return torch.where(model.available, variance.sqrt(), torch.inf)

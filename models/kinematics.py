@@ -62,45 +62,35 @@ def mirrored_name(name: str) -> str:
 MIRRORED_JOINTS: tuple[int, ...] = tuple(_INDEX[mirrored_name(n)] for n in JOINT_NAMES)
 
 
-@cache
-def levels() -> tuple[tuple[int, ...], ...]:
-    """Joints by their distance from the root, so that a level is computed in one product."""
-    depth = [0] * NUM_JOINTS
-    for joint, parent in enumerate(PARENTS):
-        depth[joint] = 0 if parent < 0 else depth[parent] + 1
-    return tuple(
-        tuple(j for j in range(NUM_JOINTS) if depth[j] == d) for d in range(max(depth) + 1)
-    )
-
-
-class _LevelOrder(NamedTuple):
+class _Jumps(NamedTuple):
     """Index tables of `forward_kinematics`.
 
     Attributes:
-        by_level: joints, level after level. by_joint: where each joint is among them.
-        above: of every level but the first, where the parents are in the level above.
+        ancestors: for 1, 2, 4, ... steps towards the root, where each of the 24 joints arrives;
+            past the root it is the 25th place, which stands for the world.
         parents: of every joint; the root is its own.
     """
 
-    by_level: Tensor
-    by_joint: Tensor
-    above: tuple[Tensor, ...]
+    ancestors: tuple[Tensor, ...]
     parents: Tensor
 
 
 @cache
-def _level_order(device: torch.device) -> _LevelOrder:
-    flat = [joint for level in levels() for joint in level]
+def _jumps(device: torch.device) -> _Jumps:
+    world = NUM_JOINTS
+    jump = [world if p < 0 else p for p in PARENTS] + [world]
+    tables = []
+    while any(place != world for place in jump):
+        tables.append(torch.tensor(jump, device=device))
+        jump = [jump[place] for place in jump]
+    return _Jumps(tuple(tables), parents(device))
 
-    def table(numbers: list[int]) -> Tensor:
-        return torch.tensor(numbers, device=device)
 
-    above = [
-        table([upper.index(PARENTS[joint]) for joint in level])
-        for upper, level in zip(levels(), levels()[1:], strict=False)
-    ]
-    by_joint = [flat.index(joint) for joint in range(NUM_JOINTS)]
-    return _LevelOrder(table(flat), table(by_joint), tuple(above), parents(device))
+@cache
+def _world(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The identity (1, 4, 4), and the last row (1, 4) of a rigid motion."""
+    eye = torch.eye(4, dtype=dtype, device=device)
+    return eye[None], eye[3:]
 
 
 @cache
@@ -134,21 +124,21 @@ def forward_kinematics(rotations: Tensor, rest_joints: Tensor) -> tuple[Tensor, 
     batch = torch.broadcast_shapes(rotations.shape[:-3], rest_joints.shape[:-2])
     rotations = rotations.expand(*batch, NUM_JOINTS, 3, 3)
     rest_joints = rest_joints.expand(*batch, NUM_JOINTS, 3)
-    order = _level_order(rotations.device)
+    jumps = _jumps(rotations.device)
     root = rest_joints[..., :1, :]
-    bones = rest_joints - rest_joints.index_select(-2, order.parents)
-    # rotation and bone side by side: one product takes both into the frame above
-    local = torch.cat((rotations, bones[..., None]), -1).index_select(-3, order.by_level)
-    parts = local.split([len(level) for level in levels()], -3)
-    turned, placed = [parts[0][..., :3]], [root]
-    for part, above in zip(parts[1:], order.above, strict=True):
-        moved = turned[-1].index_select(-3, above) @ part
-        turned.append(moved[..., :3])
-        placed.append(placed[-1].index_select(-2, above) + moved[..., 3])
-    return (
-        torch.cat(turned, -3).index_select(-3, order.by_joint),
-        torch.cat(placed, -2).index_select(-2, order.by_joint),
+    bones = torch.cat(
+        (root, (rest_joints - rest_joints.index_select(-2, jumps.parents))[..., 1:, :]), -2
     )
+    # each joint's motion in the frame above it, as 4x4 matrices; then each is joined with that of
+    # twice as many joints above, until all have reached the world: log2 of the depth products
+    world, last_row = _world(rotations.dtype, rotations.device)
+    motion = torch.cat((rotations, bones[..., None]), -1)
+    motion = torch.cat((motion, last_row.expand(*batch, NUM_JOINTS, 1, 4)), -2)
+    motion = torch.cat((motion, world.expand(*batch, 1, 4, 4)), -3)
+    for table in jumps.ancestors:
+        motion = motion.index_select(-3, table) @ motion
+    motion = motion[..., :NUM_JOINTS, :3, :]
+    return motion[..., :3], motion[..., 3]
 
 
 def mirror_rotations(rotations: Tensor) -> Tensor:

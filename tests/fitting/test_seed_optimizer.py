@@ -47,7 +47,7 @@ def test_it_goes_down_and_the_solver_further(objective, start):
     there = objective.evaluate(fitted.state).energy
     assert there.sum() < before.sum()
     assert fitted.evaluations == len(fitted.curve) > 20
-    ours = minimize(objective, start, 60, Options(tolerance=1e-7, polish=20))
+    ours = minimize(objective, start, 60, Options(tolerance=1e-7))
     assert ours.energy.sum() <= there.sum()
 
 

@@ -11,7 +11,6 @@ from models.kinematics import (
     descendants,
     forward_kinematics,
     joint_index,
-    levels,
     mirror_rotations,
     mirrored_name,
 )
@@ -37,14 +36,6 @@ def test_mirror_table_is_an_involution_that_keeps_the_tree():
         assert mirrored_name(JOINT_NAMES[joint]) == JOINT_NAMES[other]
         parent = PARENTS[joint]
         assert PARENTS[other] == (-1 if parent < 0 else MIRRORED_JOINTS[parent])
-
-
-def test_levels_hold_each_joint_once_after_its_parent():
-    seen = []
-    for level in levels():
-        assert all(PARENTS[j] in seen or j == 0 for j in level)
-        seen += level
-    assert sorted(seen) == list(range(24))
 
 
 def test_descendants_by_walking_up():
