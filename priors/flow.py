@@ -122,7 +122,7 @@ class ConditionalFlow(nn.Module):
         activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.features, self.context = features, context
+        self.features, self.context, self.activation = features, context, activation
         layers: list[nn.Module] = []
         mask = torch.ones(features)
         mask[::2] = -1  # the even indices are kept first
