@@ -1,6 +1,7 @@
-"""Make the README's first picture: `python docs/make_images.py`.
+"""Make the pictures of README and docs/compare.md: `python docs/make_images.py`.
 
-Fits the two example pictures and stacks their overlays: keypoints, fitted body, side view.
+Fits the two example pictures and stacks their overlays: keypoints, fitted body, side view. Fits one
+of them with several recipes, side by side.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fitting import fit
+from fitting import compare, fit
 from fitting.overlay import write_png
 from fitting.pictures import read_picture
 
@@ -18,6 +19,9 @@ ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "images" / "first.png"
 PICTURES = ("camera", "astronaut")
 HEIGHT = 320  # pixels of a row
+COMPARED = ROOT / "docs" / "images" / "compare.png"
+RECIPES = ("regression", "flow", "smplify", "smplify+mode", "spin+mode", "smplifyx+mode")
+WIDTH = 1400  # pixels of the comparison
 
 
 def overlay_of(name: str) -> np.ndarray:
@@ -32,8 +36,20 @@ def overlay_of(name: str) -> np.ndarray:
     return np.asarray(cv2.resize(pixels, (width, HEIGHT), interpolation=cv2.INTER_AREA))
 
 
+def comparison_of(name: str) -> np.ndarray:
+    """The picture that `compare` writes for an example, scaled to its width."""
+    import cv2
+
+    data = ROOT / "examples" / "data"
+    with tempfile.TemporaryDirectory() as folder:
+        compare(data / f"{name}.png", data / f"{name}_keypoints.json", folder, recipes=RECIPES)
+        pixels = read_picture(Path(folder) / f"{name}_0_compare.png").pixels
+    height = round(pixels.shape[0] * WIDTH / pixels.shape[1])
+    return np.asarray(cv2.resize(pixels, (WIDTH, height), interpolation=cv2.INTER_AREA))
+
+
 def main() -> None:
-    """Write the picture."""
+    """Write the pictures."""
     rows = [overlay_of(name) for name in PICTURES]
     width = max(row.shape[1] for row in rows)
     padded = [
@@ -42,7 +58,8 @@ def main() -> None:
     ]
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     write_png(TARGET, np.concatenate(padded)[:-6])
-    print(TARGET.relative_to(ROOT))
+    write_png(COMPARED, comparison_of("camera"))
+    print(TARGET.relative_to(ROOT), COMPARED.relative_to(ROOT))
 
 
 if __name__ == "__main__":

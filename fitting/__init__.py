@@ -8,12 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fitting.compare_recipes import compare as compare
     from fitting.diagnosis import doctor as doctor
     from fitting.fit_image import fit as fit
     from fitting.train_prior import train as train
 
-_VERBS = {"fit": "fitting.fit_image", "doctor": "fitting.diagnosis", "train": "fitting.train_prior"}
-__all__ = ["doctor", "fit", "train"]
+_VERBS = {
+    "fit": "fitting.fit_image",
+    "compare": "fitting.compare_recipes",
+    "doctor": "fitting.diagnosis",
+    "train": "fitting.train_prior",
+}
+__all__ = ["compare", "doctor", "fit", "train"]
 
 
 def __getattr__(name: str) -> Any:

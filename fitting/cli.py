@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from fitting.cli_compare import add_compare
 from models.errors import InputError
 
 USER_ERROR = 2
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_fit(verbs, common)
+    add_compare(verbs, common)
     _add_train(verbs, common)
     doctor = verbs.add_parser(
         "doctor", parents=[common], help="what this machine has, and how to get what is missing"
@@ -88,7 +90,12 @@ def _add_fit(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         metavar=("W", "H"),
         help="pixels, in place of the picture",
     )
-    fit.add_argument("--recipe", default=None, help="what is minimised: flow (default) or gmm")
+    fit.add_argument(
+        "--recipe",
+        default=None,
+        help="what is minimised: flow (default), prohmr, gmm, smplify, spin, smplifyx, regression",
+    )
+    fit.add_argument("--solver", help="lm, lbfgs or adam (default: the recipe's own)")
     fit.add_argument("--prior", help="built-in prior, or a file of one (default: the recipe's)")
     fit.add_argument(
         "--body", help="SMPL file or folder, or open, open-low (default: $FLOWFIT_BODY, then open)"
@@ -142,6 +149,7 @@ def _fit(args: argparse.Namespace) -> int:
         draw=not args.no_overlay,
         renderer=args.renderer,
         progress=sys.stderr.isatty(),
+        solver=args.solver,
     )
     for line in done.warnings:
         print(f"flowfit: warning: {line}", file=sys.stderr)

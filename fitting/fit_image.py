@@ -16,14 +16,14 @@ import torch
 
 from fitting import export, openpose, overlay, results
 from fitting.detections import Detections
+from fitting.doubts import doubts
 from fitting.fit_people import PEOPLE_AT_ONCE, FitResult
 from fitting.fit_seen import fit_seen
 from fitting.pictures import MAX_MEGAPIXELS, Picture, read_picture
 from fitting.problem import FitProblem
-from fitting.quality import LOW_QUALITY
 from fitting.recipes import RECIPES
 from fitting.render import Shape
-from fitting.solution import Status
+from fitting.solvers import check_solver
 from models.body import Body
 from models.body_files import find_body
 from models.cameras import Camera
@@ -34,7 +34,7 @@ from priors.load import load as load_prior
 DEFAULT_RECIPE = "flow"
 MESH_FORMATS = ("obj", "glb", "ply")
 _FOCAL_RANGE = (0.1, 100.0)  # in picture diagonals; outside it somebody mixed up units
-_NAME_ENDINGS = ("_keypoints", "_openpose")
+NAME_ENDINGS = ("_keypoints", "_openpose")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,7 @@ def fit(
     draw: bool = True,
     renderer: str = "auto",
     progress: bool = False,
+    solver: str | None = None,
 ) -> PictureFit:
     """Fit everyone whose keypoints are in an OpenPose file.
 
@@ -90,6 +91,7 @@ def fit(
         person: place in the file of the only one to fit. device, dtype: where and in what to
             compute. meshes: formats to write. draw: write the overlay.
         renderer: "auto", "pyrender" or "raycast". progress: show a bar.
+        solver: "lm", "lbfgs" or "adam" for every stage; None for the recipe's own.
 
     Raises:
         InputError: something given cannot be used; nothing has been written then.
@@ -100,6 +102,7 @@ def fit(
         raise InputError(f"mesh format {unknown[0]!r}: choose from {', '.join(MESH_FORMATS)}")
     if recipe not in RECIPES:
         raise InputError(f"recipe {recipe!r}: choose from {', '.join(RECIPES)}")
+    check_solver(solver)
     check_device(device)
     if out is not None:
         results.check_writable(Path(out))
@@ -111,9 +114,9 @@ def fit(
         )
     detections = openpose.read(keypoints, schema=schema, image_size=size)
     detections = _only(detections, person)
-    focal_px, focal_source = _focal(focal, picture, size)
+    focal_px, focal_source = focal_length(focal, picture, size)
     model = find_body(body, gender=gender)
-    stem = Path(image).stem if image is not None else _stem(Path(keypoints))
+    stem = Path(image).stem if image is not None else stem_of(Path(keypoints))
     report: dict[str, Any] = {
         "image": None if image is None else str(image),
         "keypoints": str(keypoints),
@@ -122,7 +125,7 @@ def fit(
         "focal_source": focal_source,
         "recipe": recipe,
         "body": model.name,
-        "version": _version(),
+        "version": version(),
         "people": [],
         "skipped": [{"index": i, "reason": r} for i, r in detections.skipped],
         "notes": list(detections.notes),
@@ -138,6 +141,7 @@ def fit(
             up=up,
             dtype=dtype,
             device=device,
+            bending=RECIPES[recipe].bending,
         )
         problem = FitProblem.build(
             detections.schema,
@@ -145,9 +149,11 @@ def fit(
             torch.tensor(detections.confidence, dtype=dtype, device=device),
             Camera.from_size(*size, focal_px).to(dtype=dtype, device=device),
         )
-        fitted = _fit(problem, model, chosen, recipe, progress)
+        fitted = _fit(problem, model, chosen, recipe, progress, solver)
         report["seconds_fit"] = fitted.seconds
-        warnings += _doubts(fitted, detections)
+        for row, place in enumerate(detections.indices):
+            seen = detections.keypoints[row], detections.confidence[row]
+            warnings += [f"person {place}: {text}" for text in doubts(fitted, row, *seen)]
     files: tuple[Path, ...] = ()
     if out is not None:
         files = _write(
@@ -158,14 +164,20 @@ def fit(
 
 
 def _fit(
-    problem: FitProblem, body: Body, prior: PriorModel, recipe: str, progress: bool
+    problem: FitProblem,
+    body: Body,
+    prior: PriorModel,
+    recipe: str,
+    progress: bool,
+    solver: str | None,
 ) -> FitResult:
     if not progress or len(problem) <= PEOPLE_AT_ONCE:
-        return fit_seen(problem, body, prior, RECIPES[recipe])
+        return fit_seen(problem, body, prior, RECIPES[recipe], solver=solver)
     from tqdm import tqdm
 
     with tqdm(total=len(problem), unit="person", desc="fitting") as bar:
-        return fit_seen(problem, body, prior, RECIPES[recipe], progress=bar.update)
+        update = bar.update
+        return fit_seen(problem, body, prior, RECIPES[recipe], progress=update, solver=solver)
 
 
 def _picture_and_size(
@@ -183,9 +195,10 @@ def _picture_and_size(
     return picture, (picture.width, picture.height)
 
 
-def _focal(
+def focal_length(
     given: float | None, picture: Picture | None, size: tuple[int, int]
 ) -> tuple[float, str]:
+    """Focal length in pixels and where it is from; InputError for one that no camera has."""
     diagonal = math.hypot(*size)
     if given is not None:
         low, high = _FOCAL_RANGE[0] * diagonal, _FOCAL_RANGE[1] * diagonal
@@ -235,20 +248,6 @@ def _only(detections: Detections, person: int | None) -> Detections:
     raise InputError(f"{detections.path}: no person {person}; there are {total}, counted from 0")
 
 
-def _doubts(fitted: FitResult, detections: Detections) -> list[str]:
-    found = []
-    for row, place in enumerate(detections.indices):
-        quality = float(fitted.quality[row])
-        if fitted.status[row] is Status.INVALID:
-            found.append(f"person {place}: {Status.INVALID.value}")
-        elif quality < LOW_QUALITY:
-            found.append(
-                f"person {place}: quality {quality:.2f} is low; much of this body is a guess "
-                "(few limbs seen, or keypoints that no body explains)"
-            )
-    return found
-
-
 def _write(
     out: Path,
     stem: str,
@@ -287,6 +286,7 @@ def _write(
             **shared,
             "person": place,
             "person_id": detections.person_ids[row],
+            "warnings": doubts(fitted, row, detections.keypoints[row], detections.confidence[row]),
             "seconds": fitted.seconds / len(fitted),
             "files": [p.name for p in files if p.stem == name],
         }
@@ -319,14 +319,16 @@ _SUMMARY_KEYS = (
 )
 
 
-def _stem(keypoints: Path) -> str:
+def stem_of(keypoints: Path) -> str:
+    """The picture's name in that of its keypoint file."""
     stem = keypoints.stem
-    for ending in _NAME_ENDINGS:
+    for ending in NAME_ENDINGS:
         stem = stem.removesuffix(ending)
     return stem or keypoints.stem
 
 
-def _version() -> str:
+def version() -> str:
+    """Flowfit's own."""
     try:
         return metadata.version("flowfit")
     except metadata.PackageNotFoundError:  # run from a checkout that was not installed

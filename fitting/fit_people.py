@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from fitting.initialize import hypotheses
-from fitting.levenberg_marquardt import Options, minimize
+from fitting.levenberg_marquardt import Options
 from fitting.objective import Objective, State
 from fitting.problem import FitProblem
 from fitting.quality import quality
 from fitting.recipes import Recipe
 from fitting.solution import STATUSES, Solution, Status
+from fitting.solvers import check_solver, minimize_stage
+from fitting.torso_start import torso_start, turned_about
 from fitting.uncertainty import keypoint_sd
+from fitting.units import UNITS
 from models.body import Body
 from models.cameras import Camera
 from models.keypoints import KeypointSchema
@@ -43,7 +46,8 @@ class FitResult:
         unit: (B,) pixels, of the recipe's noise and outlier scales.
         quality: (B,) 0 to 1. seen: (B,) number of keypoints.
         status: a person's ending. iterations: (B,).
-        recipe, prior, body: what made it. seconds: for the whole batch.
+        recipe, prior, body: what made it. solver: that of its last stage, or none. seconds: for
+            the whole batch.
     """
 
     rotations: Tensor
@@ -69,6 +73,7 @@ class FitResult:
     prior: str
     body: str
     seconds: float
+    solver: str = "lm"
 
     def __len__(self) -> int:
         return len(self.betas)
@@ -84,6 +89,7 @@ def fit_people(
     start: tuple[Pose, Tensor] | None = None,
     people_at_once: int = PEOPLE_AT_ONCE,
     progress: Callable[[int], object] | None = None,
+    solver: str | None = None,
 ) -> FitResult:
     """Fit everyone; each person's result is the same alone and in any company.
 
@@ -93,11 +99,16 @@ def fit_people(
         start: bodies and translations (B, 3) to begin at; None lets the prior say, or tries
             orientations all around. people_at_once: bounds the memory.
         progress: called with the number of people just done.
+        solver: a name in `SOLVERS`, for every stage; None for each stage's own.
 
     Returns:
         The people in their order. A person whose values are not finite has status INVALID.
+
+    Raises:
+        InputError: there is no such solver.
     """
     began = time.perf_counter()
+    check_solver(solver)
     if not len(problem):
         raise ValueError("fit_people needs at least one person")
     parts = []
@@ -109,7 +120,7 @@ def fit_people(
             pose, transl = start
             given = Pose(pose.rotations[rows], pose.betas[rows]), transl[rows]
         some = problem.rows(rows), body, prior.rows(rows)
-        parts.append(_fit_chunk(*some, recipe, options, given))
+        parts.append(_fit_chunk(*some, recipe, options, given, solver))
         if progress is not None:
             progress(len(rows))
     joined = parts[0] if len(parts) == 1 else _join(parts)
@@ -123,38 +134,50 @@ def _fit_chunk(
     recipe: Recipe,
     options: Options | None,
     start: tuple[Pose, Tensor] | None,
+    solver: str | None,
 ) -> FitResult:
-    person, state = _starts(problem, body, prior, start)
+    person, state = _starts(problem, body, prior, recipe, start)
     if recipe.whole_person:
         problem = replace(problem, unit=whole_person(problem, body, prior, state, person))
     first = state
     spent = torch.zeros(len(person), dtype=torch.long, device=person.device)
     for stage in recipe.stages:
+        if stage.turn_below is not None and start is None:  # a given start says which way
+            narrow = stage.turn_below * UNITS[stage.reprojection.unit](problem).scale
+            twice, state = turned_about(problem, prior, narrow, person, state)
+            person, spent, first = person[twice], spent[twice], first.rows(twice)
         everyone = Objective(problem, body, prior, stage)
-        objective = everyone.rows(person)
-        solution = minimize(objective, state, stage.iterations, options)
+        objective = replace(everyone.rows(person), depth=first.transl[:, 2])
+        solution = minimize_stage(objective, state, solver, options)
         spent = spent + solution.iterations
-        kept = _best_of_each(solution.energy, person, len(problem), stage.keep)
+        kept = _best_of_each(solution.energy, person, stage.keep)
         person, spent, first = person[kept], spent[kept], first.rows(kept)
         solution = solution.rows(kept)
         state = solution.state
-    final = Objective(problem, body, prior, stage)
+    final = Objective(problem, body, prior, stage, first.transl[:, 2])
     # the early stages minimised something else: hold the result against its own beginning
     beginning = final.evaluate(first, 0 if prior.costly else None)
     better = beginning.energy < solution.energy
     if bool(better.any()):
         began = replace(solution, state=first, energy=beginning.energy, terms=beginning.terms)
         solution = began.where(better, solution)
-    return _describe(final, solution, spent, beginning.energy, recipe)
+    found = _describe(final, solution, spent, beginning.energy, recipe)
+    return replace(found, solver=(solver or stage.solver) if stage.iterations else "none")
 
 
 def _starts(
-    problem: FitProblem, body: Body, prior: PosePrior, start: tuple[Pose, Tensor] | None
+    problem: FitProblem,
+    body: Body,
+    prior: PosePrior,
+    recipe: Recipe,
+    start: tuple[Pose, Tensor] | None,
 ) -> tuple[Tensor, State]:
     """Start states, the same number for every person in turn, and whose each is."""
     everyone = torch.arange(len(problem), device=problem.keypoints.device)
     if start is not None:
         return everyone, State(prior.encode(start[0]), start[1])
+    if recipe.start == "torso":
+        return everyone, torso_start(problem, body, prior)
     given = prior.start()
     if given is not None:  # the prior has seen the people
         return everyone, State(given.latent, given.transl)
@@ -182,13 +205,16 @@ def whole_person(
     return torch.where(each.isfinite(), unit, problem.size)
 
 
-def _best_of_each(energy: Tensor, person: Tensor, people: int, keep: int) -> Tensor:
-    """Rows of the `keep` lowest energies of every person, person by person, lowest first."""
-    each = len(person) // people
-    table = energy.nan_to_num(nan=torch.inf).unflatten(0, (people, each))
-    order = table.argsort(dim=-1, stable=True)[:, : min(keep, each)]
-    first = torch.arange(people, device=energy.device)[:, None] * each
-    return (first + order).flatten()
+def _best_of_each(energy: Tensor, person: Tensor, keep: int) -> Tensor:
+    """Rows of the `keep` lowest energies of every person, person by person, lowest first.
+
+    `person` (R,) is whose a row is, in order; people may have different numbers of rows.
+    """
+    order = energy.nan_to_num(nan=torch.inf).argsort(stable=True)
+    order = order[person[order].argsort(stable=True)]  # by person, then by energy
+    many = torch.bincount(person)
+    rank = torch.arange(len(person), device=person.device) - (many.cumsum(0) - many)[person]
+    return order[rank < keep]
 
 
 def _describe(

@@ -22,6 +22,7 @@ def fit_seen(
     recipe: Recipe,
     *,
     progress: Callable[[int], object] | None = None,
+    solver: str | None = None,
 ) -> FitResult:
     """Tell the prior what was seen, fit, and reconsider.
 
@@ -33,8 +34,10 @@ def fit_seen(
     Args:
         problem: of B people. body, model: in its number type. recipe: the stages.
         progress: called with the number of people just done.
+        solver: for every stage; None for each stage's own.
     """
-    first = fit_people(problem, body, tell(model, problem, body), recipe, progress=progress)
+    told = tell(model, problem, body)
+    first = fit_people(problem, body, told, recipe, progress=progress, solver=solver)
     if recipe.doubt is None or not model.looks:
         return first
     doubted = _doubted(problem, first, recipe.doubt)
@@ -44,7 +47,7 @@ def fit_seen(
     again = problem.rows(rows)
     trusted = torch.where(doubted[rows], 0, again.confidence)
     told = tell(model, replace(again, confidence=trusted), body)
-    second = fit_people(again, body, told, recipe)
+    second = fit_people(again, body, told, recipe, solver=solver)
     second = replace(
         second, doubted=doubted[rows], iterations=second.iterations + first.iterations[rows]
     )

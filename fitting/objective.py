@@ -14,12 +14,15 @@ from fitting.problem import FitProblem
 from fitting.recipes import Stage
 from fitting.robust import geman_mcclure
 from fitting.tangent import Pulled, Tangent, sketch
+from fitting.units import UNITS
 from models.body import Body
 from models.body_jacobian import keypoints_with_jacobian
 from priors.base import PosePrior, Term
 
 TRANSL = "transl"
 _TRANSL_SIZE = 3
+DEPTH = "depth"
+_LEAST_ALONE = 2  # keypoints; fewer than these fix neither a place nor a size
 
 
 class State(NamedTuple):
@@ -110,13 +113,15 @@ class Objective:
 
     A step has the prior's blocks, then three numbers for the translation: sideways and downwards
     in units of the depth, and along the ray in log depth, so that the depth stays positive and
-    every number is of the order of an angle.
+    every number is of the order of an angle. `depth`: (B,) metres, where the term "depth" holds
+    the translation, in stages that name it.
     """
 
     problem: FitProblem
     body: Body
     prior: PosePrior
     stage: Stage
+    depth: Tensor | None = None
 
     @property
     def block_sizes(self) -> dict[str, int]:
@@ -141,27 +146,32 @@ class Objective:
 
     def rows(self, index: Tensor) -> Objective:
         """The objective of some of the people, repeats allowed."""
-        return Objective(self.problem.rows(index), self.body, self.prior.rows(index), self.stage)
+        depth = None if self.depth is None else self.depth[index]
+        parts = self.problem.rows(index), self.body, self.prior.rows(index), self.stage
+        return Objective(*parts, depth)
 
     @cached_property
     def _trust(self) -> Tensor:
         """(B, K): what a squared pixel of each keypoint's error weighs."""
         problem, data = self.problem, self.stage.reprojection
-        evidence = problem.evidence() * self.body.keypoint_model(problem.schema).available
+        evidence = problem.confidence if data.midpoints else problem.evidence()
+        evidence = evidence * self.body.keypoint_model(problem.schema).available
         left_out = [i for i, name in enumerate(problem.schema.names) if name in data.ignored]
         evidence[:, left_out] = 0
-        unit = problem.unit
-        if data.in_pixels:
-            sides = 2 * problem.camera.center.amax(-1)
-            unit = (sides / 1000).expand_as(unit)
-        return evidence**data.confidence_power / (data.sigma * unit[:, None]) ** 2
+        if data.only:
+            others = [i for i, name in enumerate(problem.schema.names) if name not in data.only]
+            alone = evidence.clone()
+            alone[:, others] = 0
+            enough = (alone > 0).sum(-1, keepdim=True) >= _LEAST_ALONE
+            evidence = torch.where(enough, alone, evidence)
+        trust = torch.where(evidence == 0, 0, evidence**data.confidence_power)
+        return trust / (data.sigma * UNITS[data.unit](problem).sigma[:, None]) ** 2
 
     @cached_property
     def _scales(self) -> Tensor:
         """(B,): Geman-McClure's scale, pixels."""
         data = self.stage.reprojection
-        unit = torch.ones_like(self.problem.unit) if data.in_pixels else self.problem.unit
-        return data.scale * unit
+        return data.scale * UNITS[data.unit](self.problem).scale
 
     def move(self, state: State, step: Tensor) -> State:
         """The state after a step (B, P)."""
@@ -253,6 +263,15 @@ class Objective:
                 diagonal[:, : term.residual.shape[-1]] += factor
             else:
                 jacobians.append(jacobian)
+        factor = self.stage.weights.get(DEPTH, 0.0)
+        if factor and self.depth is not None:
+            away = state.transl[:, 2] - self.depth
+            energies[DEPTH] = 0.5 * factor * away * away
+            # the last number of a step is the logarithm of the depth
+            slope = torch.zeros_like(like)
+            slope[:, -1] = factor**0.5 * state.transl[:, 2]
+            gradient = gradient + factor**0.5 * away[:, None] * slope
+            jacobians.append(slope[:, None])
         return torch.cat(jacobians, 1), gradient, diagonal, energies
 
 

@@ -200,15 +200,19 @@ def fit_picture(
         side_view(shapes, height=height, engine=engine),
     ]
     for panel, label in zip(panels, labels, strict=False):
-        _write_label(panel, label)
+        write_label(panel, label)
     gap = np.full((height, max(2, height // 128), 3), 255, np.uint8)
     return np.hstack([panels[0], gap, panels[1], gap, panels[2]])
 
 
-def _write_label(panel: np.ndarray, text: str) -> None:
+def write_label(panel: np.ndarray, text: str, size: float | None = None) -> None:
+    """Text in the panel's upper left corner, on paper; the panel is changed.
+
+    `size` is cv2's font scale; None: as the panel's height needs it.
+    """
     import cv2
 
-    size = panel.shape[0] / 1000
+    size = size or panel.shape[0] / 1000
     thick = max(1, round(1.6 * size))
     (wide, tall), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thick)
     pad = tall // 2

@@ -97,6 +97,7 @@ def person_report(result: FitResult, row: int) -> dict[str, Any]:
         "status": status.name.lower(),
         "status_text": status.value,
         "recipe": result.recipe,
+        "solver": result.solver,
         "prior": result.prior,
         "body": result.body,
         "keypoint_schema": result.schema.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
@@ -17,6 +17,7 @@ class Status(Enum):
     CONVERGED = "the energy stopped falling"
     STALLED = "no step lowers the energy any more; usually the minimum, to the number type's digits"
     MAX_ITERATIONS = "still falling at the last iteration; allow more iterations"
+    UNFITTED = "nothing was minimised: this is where a fit would begin"
     INVALID = "the problem has values that are not finite; look at this person's keypoints"
 
 
@@ -38,6 +39,11 @@ class Solution:
     terms: dict[str, Tensor]
     status: Tensor
     iterations: Tensor
+
+    def unfitted(self) -> Solution:
+        """The same, told that no iteration was asked for."""
+        never = self.status == _CODE[Status.MAX_ITERATIONS]
+        return replace(self, status=self.status.masked_fill(never, _CODE[Status.UNFITTED]))
 
     def rows(self, index: Tensor) -> Solution:
         """Some of the people."""

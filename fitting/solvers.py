@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from fitting import adam, lbfgs, levenberg_marquardt
 from fitting.objective import Objective, State
 from fitting.solution import Solution
+from models.errors import InputError
 
 
 class Solver(Protocol):
@@ -23,3 +25,33 @@ SOLVERS: Mapping[str, Solver] = {
     "lbfgs": lbfgs.minimize,
     "adam": adam.minimize,
 }
+
+
+def check_solver(name: str | None) -> None:
+    """InputError when a name is no solver's; None is fine."""
+    if name is not None and name not in SOLVERS:
+        raise InputError(f"solver {name!r}: choose from {', '.join(SOLVERS)}")
+
+
+def minimize_stage(
+    objective: Objective,
+    start: State,
+    solver: str | None = None,
+    options: levenberg_marquardt.Options | None = None,
+) -> Solution:
+    """Minimise a stage with its own solver, or with another one.
+
+    Args:
+        objective: of B people, in the stage. start: their states, not changed.
+        solver: a name in `SOLVERS`; None for the stage's own. options: of Levenberg-Marquardt.
+    """
+    stage = objective.stage
+    name = solver or stage.solver
+    if not stage.iterations:
+        return adam.minimize(objective, start, 0).unfitted()
+    if name == "lm":
+        return levenberg_marquardt.minimize(objective, start, stage.iterations, options)
+    if name == "adam" and stage.rate is not None:
+        numbers = replace(adam.Options(), rate=stage.rate)
+        return adam.minimize(objective, start, stage.iterations, numbers)
+    return SOLVERS[name](objective, start, stage.iterations)

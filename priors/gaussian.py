@@ -35,6 +35,10 @@ class GaussianPose:
         """The mean (1, 69)."""
         return self.mean[None, :POSE_SIZE]
 
+    def mean_pose(self) -> Tensor:
+        """The mean (69,)."""
+        return self.mean[:POSE_SIZE]
+
     def to(self, *, dtype: torch.dtype, device: torch.device | str) -> GaussianPose:
         """The same in another number type or on another device."""
         return GaussianPose(

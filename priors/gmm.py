@@ -1,8 +1,9 @@
-"""The max-mixture of Gaussians of SMPLify (Bogo et al., ECCV 2016).
+"""The max-mixture of Gaussians of SMPLify (Bogo et al., ECCV 2016), and the true mixture.
 
 Max-mixture: the energy is that of the best component alone, min over k of
 0.5 d_k' P_k d_k - log w'_k with w'_k = w_k / sqrt(det S_k) up to a common factor. The true
 mixture, -log sum_k w'_k exp(-0.5 d_k' P_k d_k), is `log_density`; the two are not the same.
+`MaxMixturePose` costs the one, `TrueMixturePose` the other.
 """
 
 from __future__ import annotations
@@ -66,10 +67,41 @@ class MaxMixturePose:
         """The components' means (M, 69), the heaviest first."""
         return self.means[self.weights.argsort(descending=True), :POSE_SIZE]
 
+    def mean_pose(self) -> Tensor:
+        """The mean pose of the whole mixture (69,)."""
+        return (self.weights @ self.means)[:POSE_SIZE]
+
     def to(self, *, dtype: torch.dtype, device: torch.device | str) -> MaxMixturePose:
         """The same in another number type or on another device."""
-        return MaxMixturePose(
+        return type(self)(
             self.means.to(dtype=dtype, device=device),
             self.covariances.to(dtype=dtype, device=device),
             self.weights.to(dtype=dtype, device=device),
         )
+
+
+class TrueMixturePose(MaxMixturePose):
+    """The true mixture over the same numbers: all components count, each as far as it is likely.
+
+    As a sum of squares: with r_k the probability of component k at the pose, the energy is
+    sum r_k (0.5 |white_k|^2 + constant_k + log r_k), and its gradient is sum r_k white_k' W_k. So
+    the residuals are the components' whitened distances times root r_k, and the root of the rest,
+    whose slope is left out.
+    """
+
+    def linearize(self, body_pose: Tensor) -> Linear:
+        """Residual (B, M N + 1), the rest last, and its Jacobian by the N numbers."""
+        white = torch.einsum("mij,bmj->bmi", self._whiten, body_pose[:, None] - self.means)
+        energies = 0.5 * (white * white).sum(-1) + self._constant
+        share = torch.softmax(-energies, -1)
+        root = share.sqrt()[..., None]
+        # least where one component is all there is; the last term keeps it positive
+        rest = (share * self._constant + torch.special.xlogy(share, share)).sum(-1)
+        rest = rest + math.log(len(self.means))
+        residual = torch.cat(((root * white).flatten(1), _root(2 * rest)[:, None]), -1)
+        slope = (root[..., None] * self._whiten).flatten(1, 2)
+        return Linear(residual, torch.nn.functional.pad(slope, (0, 0, 0, 1)))
+
+
+def _root(squared: Tensor) -> Tensor:
+    return squared.clamp(min=0).sqrt()  # rounding may leave a last digit below zero

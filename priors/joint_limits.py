@@ -78,6 +78,10 @@ class HingeLimits:
         """Limits prefer no pose."""
         return None
 
+    def mean_pose(self) -> None:
+        """None, for the same reason."""
+        return None
+
     def to(self, *, dtype: torch.dtype, device: torch.device | str) -> HingeLimits:
         """Itself: it holds no tensors."""
         return self
@@ -101,6 +105,10 @@ class ExponentialBending:
 
     def modes(self) -> None:
         """The cost has no least pose."""
+        return None
+
+    def mean_pose(self) -> None:
+        """None, for the same reason."""
         return None
 
     def to(self, *, dtype: torch.dtype, device: torch.device | str) -> ExponentialBending:

@@ -16,22 +16,29 @@ from priors.base import PriorModel
 from priors.checkpoints import load_posterior
 from priors.flow_prior import FlowPrior
 from priors.gaussian import GaussianPose
-from priors.gmm import MaxMixturePose
-from priors.joint_limits import HingeLimits
+from priors.gmm import MaxMixturePose, TrueMixturePose
+from priors.joint_limits import ExponentialBending, HingeLimits
 from priors.rotation_prior import POSE_SIZE, UP_SIZE, PoseTerm, RotationPrior
 
 BUILT_IN = {
     "keypoint-flow": "flow posterior that looks at the keypoints (the default)",
     "pose-flow": "the same, told that nothing was seen: a prior over poses and shapes",
     "gmm": "max-mixture of 8 Gaussians over body poses, with knee and elbow limits",
+    "gmm-true": "the same Gaussians as a true mixture: all count, not the best one alone",
     "gaussian": "one Gaussian over body poses, with knee and elbow limits",
+    "smplify": "SMPLify's terms: the max-mixture over 69 angles, exp(bend) on knees and elbows",
 }
 # the same weights: told that nothing was seen, the posterior is a prior
 _POSTERIORS = {
     "keypoint-flow": ("keypoint_flow.safetensors", False),
     "pose-flow": ("keypoint_flow.safetensors", True),
 }
-_FILES = {"gmm": "gmm8.npz", "gaussian": "gaussian.npz"}
+_FILES = {
+    "gmm": "gmm8.npz",
+    "gmm-true": "gmm8.npz",
+    "gaussian": "gaussian.npz",
+    "smplify": "gmm8.npz",
+}
 
 
 def load(
@@ -41,6 +48,7 @@ def load(
     up: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    bending: bool = False,
 ) -> PriorModel:
     """A built-in prior by name, or a file.
 
@@ -51,10 +59,18 @@ def load(
         name_or_path: see `BUILT_IN`. num_betas: S of the body it is for.
         up: (3,) the direction that is up in the frame of the root; None: unknown, and priors that
             use it are taken without.
+        bending: put SMPLify's cost of bent knees and elbows beside a mixture, in place of hinge
+            limits, and leave gravity out; of "smplify" that is so anyway.
 
     Raises:
-        InputError: no such prior or file, or a file that is something else.
+        InputError: no such prior or file, a file that is something else, or a posterior where
+            `bending` wants a mixture.
     """
+    if bending and (name_or_path in _POSTERIORS or name_or_path.endswith(".safetensors")):
+        raise InputError(
+            f"prior {name_or_path}: SMPLify's recipes need a mixture; give gmm_08.pkl or smplify"
+        )
+    bending = bending or name_or_path == "smplify"
     if name_or_path in _POSTERIORS or name_or_path.endswith(".safetensors"):
         return _load_flow(name_or_path, dtype=dtype, device=device)
     if name_or_path in BUILT_IN:
@@ -70,14 +86,19 @@ def load(
         arrays = read_mixture(path)
         name = path.stem
     means, covariances, weights = (torch.from_numpy(a) for a in arrays)
+    if bending:
+        up = None
     if up is None:  # the marginal of a Gaussian leaves the other numbers out
         means, covariances = means[:, :POSE_SIZE], covariances[:, :POSE_SIZE, :POSE_SIZE]
     density: PoseTerm
     if len(means) == 1:
         density = GaussianPose(means[0], covariances[0])
+    elif name_or_path == "gmm-true":
+        density = TrueMixturePose(means, covariances, weights)
     else:
         density = MaxMixturePose(means, covariances, weights)
-    prior = RotationPrior(name, [density, HingeLimits()], num_betas=num_betas, up=up)
+    knees_and_elbows: PoseTerm = ExponentialBending() if bending else HingeLimits()
+    prior = RotationPrior(name, [density, knees_and_elbows], num_betas=num_betas, up=up)
     return prior.to(dtype=dtype, device=device)
 
 

@@ -59,6 +59,10 @@ class PoseTerm(Protocol):
         """The likeliest poses (M, 69), or None when the term prefers none."""
         ...
 
+    def mean_pose(self) -> Tensor | None:
+        """The mean pose (69,), or None when the term prefers none."""
+        ...
+
     def to(self, *, dtype: torch.dtype, device: torch.device | str) -> PoseTerm:
         """The same in another number type or on another device."""
         ...
@@ -178,8 +182,16 @@ class RotationPrior(PosePrior):
 
     def modes(self) -> Pose:
         """The likeliest body poses with an unturned root and the mean shape."""
-        for term in self.pose_terms:
-            body_pose = term.modes()
+        return self._unturned([term.modes() for term in self.pose_terms])
+
+    def mean(self) -> Pose:
+        """The mean body pose with an unturned root and the mean shape: one body."""
+        means = (term.mean_pose() for term in self.pose_terms)
+        return self._unturned([None if mean is None else mean[None] for mean in means])
+
+    def _unturned(self, found: Sequence[Tensor | None]) -> Pose:
+        """Bodies of the first poses (M, 69) that there are, else the rest pose."""
+        for body_pose in found:
             if body_pose is not None:
                 axis_angle = torch.nn.functional.pad(body_pose, (3, 0)).unflatten(-1, (-1, 3))
                 rotations = axis_angle_to_matrix(axis_angle)

@@ -55,6 +55,17 @@ def test_fit_image_with_another_picture(tmp_path, monkeypatch, capsys):
     assert json.loads((out / "astronaut_0.json").read_text())["person"] == 0
 
 
+def test_compare_smplify(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "there"
+    paths = [str(DATA / "camera.png"), str(DATA / "camera_keypoints.json")]
+    monkeypatch.setattr(sys, "argv", ["03_compare_smplify.py", *paths, "--out", str(out)])
+    runpy.run_path(str(ROOT / "examples" / "03_compare_smplify.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "ms a person (adam)" in printed
+    assert "row 0: flow and SMPLify" in printed
+    assert (out / "compare.html").is_file()
+
+
 def test_readme_python_runs(tmp_path, monkeypatch, capsys):
     blocks = python_blocks(ROOT / "README.md")
     assert blocks
