@@ -16,7 +16,7 @@ from models.keypoints import BODY25
 from priors.load import load
 
 STAGE = Stage("all", ("all",), Reprojection(0.02, 0.2))
-# few for L-BFGS: along a flow's kinks its line search makes much of a last digit
+# few for L-BFGS: in the long run its line search makes much of a last digit
 ITERATIONS = {"lm": 30, "lbfgs": 12, "adam": 40}
 every_solver = pytest.mark.parametrize("name", list(SOLVERS))
 every_prior = pytest.mark.parametrize("kind", ["gmm", "flow"])
@@ -130,9 +130,7 @@ def test_learned_derivatives_lead_to_the_exact_minimum(crowd, body, prior, kind)
     start = start_of(crowd, objective, kind, prior)
     exact = by_lm(objective, start, 300, Options(tolerance=1e-9, rows=None))
     learned = by_lm(objective, start, 200, Options(tolerance=1e-9))
-    # a network of kinks has more than one valley: the same or a better one, for nearly all
-    assert (learned.energy < exact.energy * 1.02).float().mean() >= 0.75
-    assert learned.energy.mean() < exact.energy.mean() * 1.02
+    torch.testing.assert_close(learned.energy, exact.energy, rtol=1e-6, atol=0)
 
 
 def test_the_gradient_does_not_depend_on_what_is_learned(crowd, body, prior):
