@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fitting.diagnosis import doctor as doctor
     from fitting.fit_image import fit as fit
+    from fitting.fit_scene import multiview as multiview
     from fitting.train_prior import train as train
 
-_VERBS = {"fit": "fitting.fit_image", "doctor": "fitting.diagnosis", "train": "fitting.train_prior"}
-__all__ = ["doctor", "fit", "train"]
+_VERBS = {
+    "fit": "fitting.fit_image",
+    "multiview": "fitting.fit_scene",
+    "doctor": "fitting.diagnosis",
+    "train": "fitting.train_prior",
+}
+__all__ = ["doctor", "fit", "multiview", "train"]
 
 
 def __getattr__(name: str) -> Any:
