@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from fitting.compare_recipes import compare as compare
     from fitting.diagnosis import doctor as doctor
     from fitting.fit_image import fit as fit
+    from fitting.fit_scene import multiview as multiview
     from fitting.train_prior import train as train
 
 _VERBS = {
     "fit": "fitting.fit_image",
+    "multiview": "fitting.fit_scene",
     "compare": "fitting.compare_recipes",
     "doctor": "fitting.diagnosis",
     "train": "fitting.train_prior",
 }
-__all__ = ["compare", "doctor", "fit", "train"]
+__all__ = ["compare", "doctor", "fit", "multiview", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from fitting.cli_compare import add_compare
+from fitting import cli_compare, cli_multiview
+from fitting.cli_arguments import person_number, use_threads
 from models.errors import InputError
 
 USER_ERROR = 2
@@ -63,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_fit(verbs, common)
-    add_compare(verbs, common)
+    cli_compare.add(verbs, common)
+    cli_multiview.add(verbs, common)
     _add_train(verbs, common)
     doctor = verbs.add_parser(
         "doctor", parents=[common], help="what this machine has, and how to get what is missing"
@@ -127,10 +129,7 @@ def _fit(args: argparse.Namespace) -> int:
 
     from fitting.fit_image import DEFAULT_RECIPE, fit
 
-    if args.threads < 1:
-        raise InputError(f"--threads {args.threads}: give 1 or more")
-    # a few people make small matrices, on which threads mostly wait for each other
-    torch.set_num_threads(args.threads)
+    use_threads(args.threads)
     done = fit(
         args.image,
         args.keypoints,
@@ -142,7 +141,7 @@ def _fit(args: argparse.Namespace) -> int:
         gender=args.gender,
         schema=args.schema,
         focal=args.focal,
-        person=_person(args.person),
+        person=person_number(args.person),
         device=args.device,
         dtype=getattr(torch, args.dtype),
         meshes=[m for m in args.mesh if m != "none"],
@@ -201,14 +200,10 @@ def _add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParse
 
 
 def _train(args: argparse.Namespace) -> int:
-    import torch
-
     from fitting.fit_image import check_device
     from fitting.train_prior import train
 
-    if args.threads < 1:
-        raise InputError(f"--threads {args.threads}: give 1 or more")
-    torch.set_num_threads(args.threads)
+    use_threads(args.threads)
     check_device(args.device)
     path = train(
         args.mocap,
@@ -226,14 +221,6 @@ def _train(args: argparse.Namespace) -> int:
     if path is not None:
         print(f"{path}: use it with flowfit fit --prior {path}")
     return 0
-
-
-def _person(text: str) -> int | None:
-    if text == "all":
-        return None
-    if not text.isdecimal() or len(text) > 9:
-        raise InputError(f"--person {text[:40]!r}: give a number counted from 0, or all")
-    return int(text)
 
 
 def _doctor(args: argparse.Namespace) -> int:

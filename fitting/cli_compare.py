@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from models.errors import InputError
+from fitting.cli_arguments import use_threads
 
 
-def add_compare(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    """Add the verb and its options to the command line."""
+def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    """The verb and its options; `common` has those of every verb."""
     compare = verbs.add_parser(
         "compare",
         parents=[common],
@@ -53,9 +53,7 @@ def _compare(args: argparse.Namespace) -> int:
     from fitting.compare_table import cells
     from fitting.contestants import DEFAULT_RECIPES
 
-    if args.threads < 1:
-        raise InputError(f"--threads {args.threads}: give 1 or more")
-    torch.set_num_threads(args.threads)
+    use_threads(args.threads)
     done = compare(
         args.images,
         args.keypoints,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fitting.normal_equations import damped_step
-from fitting.objective import Evaluation, Objective, State
-from fitting.solution import Solution, Unfinished
+from fitting.objective import Evaluation, State
+from fitting.solution import Minimizable, Solution, Unfinished
 from fitting.tangent import Tangent
 
 _GOOD, _POOR = 0.75, 0.25  # shares of the predicted fall that came true
@@ -47,7 +47,7 @@ class Options:
 
 
 def minimize(
-    objective: Objective, start: State, iterations: int, options: Options | None = None
+    objective: Minimizable, start: State, iterations: int, options: Options | None = None
 ) -> Solution:
     """Lower each person's energy from its start; no row ends above where it began.
 
@@ -107,7 +107,7 @@ class _Schedule:
     every: int
 
     @classmethod
-    def of(cls, objective: Objective, options: Options) -> _Schedule:
+    def of(cls, objective: Minimizable, options: Options) -> _Schedule:
         if options.rows is None or not objective.prior.costly:
             return cls(None, None, 0)
         if not objective.moves_pose:

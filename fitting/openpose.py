@@ -6,7 +6,6 @@ leaves that person out, with a reason, so that the others can still be fitted.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
@@ -18,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fitting.detections import Detections, Person, Unusable, checked
-from fitting.pictures import existing_file, problem
+from fitting.json_files import MAX_MEGABYTES, kind, read_json
+from fitting.pictures import problem
 from models.keypoints import (
     BODY25,
     COCO17,
@@ -29,7 +29,6 @@ from models.keypoints import (
     KeypointSchema,
 )
 
-MAX_MEGABYTES = 64  # of JSON; 100 people with faces and hands are under 1
 # what a number of keypoints means when no schema is named
 _BY_COUNT = {len(s): s for s in (BODY25, COCO18, COCO17, HALPE26, MEDIAPIPE33)}
 _KEYS = ("pose_keypoints_2d", "pose_keypoints")  # the second in files of OpenPose before 1.3
@@ -56,9 +55,32 @@ def read(
     Raises:
         InputError: the file cannot be used, or nobody in it.
     """
+    if schema is not None:
+        _schema_named(path, schema)  # a wrong name is told before a wrong file
+    return read_people(path, entries(path), schema=schema, image_size=image_size)
+
+
+def entries(path: str | os.PathLike[str]) -> list[object]:
+    """The entries of an OpenPose file's `people`, not yet judged.
+
+    Raises:
+        InputError: the file cannot be read, or is none of OpenPose's.
+    """
+    return _people(path, read_json(path, _WANTED, MAX_MEGABYTES))
+
+
+def read_people(
+    path: str | os.PathLike[str],
+    people: Sequence[object],
+    *,
+    schema: str | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Detections:
+    """The entries of an OpenPose file's `people`; `path` is the file that they came from.
+
+    Arguments and errors as in `read`.
+    """
     wanted = None if schema is None else _schema_named(path, schema)
-    found = existing_file(path, _WANTED)
-    people = _people(path, _json(path, found))
     table = wanted or _schema_of(path, people)
     persons: list[Person] = []
     skipped: dict[int, str] = {}
@@ -69,7 +91,7 @@ def read(
             skipped[place] = str(reason)
     if wanted is not None and people and not persons:
         _explain_count(path, people, wanted)
-    return checked(path, table, persons, skipped, image_size, found)
+    return checked(path, table, persons, skipped, image_size, Path(path))
 
 
 def read_arrays(
@@ -127,47 +149,10 @@ def _schema_named(where: str | os.PathLike[str], name: str) -> KeypointSchema:
 # --- the file -----------------------------------------------------------------------------------
 
 
-def _json(path: str | os.PathLike[str], found: Path) -> object:
-    """What the file holds."""
-    limit = MAX_MEGABYTES * 1_000_000
-    try:
-        with found.open("rb") as file:
-            data = file.read(limit + 1)  # not by its stated size: pipes have none
-    except OSError as error:
-        raise problem(path, f"cannot be read ({error.strerror}); check its access rights") from None
-    if len(data) > limit:
-        raise problem(path, f"is larger than {MAX_MEGABYTES} MB; give {_WANTED} of one picture")
-    if not data.strip():
-        raise problem(path, f"is empty; give {_WANTED}")
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise problem(path, "is text in UTF-16, not UTF-8; save it as UTF-8")
-    if b"\0" in data:
-        raise problem(path, f"is a binary file, not JSON; give {_WANTED}")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise problem(
-            path, f"is not text in UTF-8 (byte {error.start} is no character); give {_WANTED}"
-        ) from None
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno} (character {error.pos})"
-        end = text.rstrip()
-        cut = ", it looks cut off" if error.pos >= len(end) or not end.endswith("}") else ""
-        raise problem(
-            path, f"is not valid JSON{cut}: {error.msg} at {place}; write or copy it again"
-        ) from None
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets 1,000 deep
-        raise problem(
-            path, f"is JSON that no detector writes ({type(error).__name__}); give {_WANTED}"
-        ) from None
-
-
 def _people(path: str | os.PathLike[str], content: object) -> list[object]:
     if not isinstance(content, dict):
         raise problem(
-            path, f"not an OpenPose file: it holds {_kind(content)}, not an object with people"
+            path, f"not an OpenPose file: it holds {kind(content)}, not an object with people"
         )
     if "people" not in content:
         keys = ", ".join(str(key)[:20] for key in list(content)[:5]) or "nothing"
@@ -175,16 +160,8 @@ def _people(path: str | os.PathLike[str], content: object) -> list[object]:
         raise problem(path, f'not an OpenPose file: it has no "people" (it has: {keys}{more})')
     people = content["people"]
     if not isinstance(people, list):
-        raise problem(path, f'not an OpenPose file: "people" is {_kind(people)}, not a list')
+        raise problem(path, f'not an OpenPose file: "people" is {kind(people)}, not a list')
     return people
-
-
-def _kind(value: object) -> str:
-    """What JSON calls a value."""
-    if value is None:
-        return "null"
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
-    return kinds.get(type(value), "a number")
 
 
 def _count(entry: object) -> int:
@@ -240,12 +217,12 @@ def _person(place: int, entry: object, schema: KeypointSchema) -> Person:
     """One entry of `people`; null becomes NaN."""
     who = f"person {place}"
     if not isinstance(entry, dict):
-        raise Unusable(f"{who} is {_kind(entry)}, not an object")
+        raise Unusable(f"{who} is {kind(entry)}, not an object")
     key, values = _values(entry)
     if values is None:
         raise Unusable(f"{who} has no {key}")
     if not isinstance(values, list):
-        raise Unusable(f"{who}: {key} is {_kind(values)}, not a list")
+        raise Unusable(f"{who}: {key} is {kind(values)}, not a list")
     if not values:
         raise Unusable(f"{who}: {key} is empty")
     if len(values) != 3 * len(schema):
@@ -256,7 +233,7 @@ def _person(place: int, entry: object, schema: KeypointSchema) -> Person:
     numbers = [math.nan if v is None else v for v in values]
     for at, value in enumerate(numbers):
         if type(value) not in (int, float):  # bool is an int to isinstance
-            raise Unusable(f"{who}: value {at} of {key} is {_kind(value)}, not a number")
+            raise Unusable(f"{who}: value {at} of {key} is {kind(value)}, not a number")
     try:
         triples = np.array(numbers, dtype=np.float64).reshape(-1, 3)
     except OverflowError:

@@ -4,11 +4,52 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fitting.objective import Evaluation, State
+
+
+class Differentiated(Protocol):
+    """How a solver comes by the derivatives of a prior; see `PosePrior`."""
+
+    costly: bool
+
+    def usual_derivatives(self) -> Tensor | None:
+        """See `PosePrior`."""
+        ...
+
+
+class Minimizable(Protocol):
+    """What a second-order solver asks of an objective; see `Objective`."""
+
+    @property
+    def prior(self) -> Differentiated:
+        """Whose derivatives may have to be learned."""
+        ...
+
+    @property
+    def moves_pose(self) -> bool:
+        """Whether anything of the prior's moves."""
+        ...
+
+    def free_columns(self, device: torch.device | str = "cpu") -> Tensor:
+        """Places of a step that move."""
+        ...
+
+    def rows(self, index: Tensor) -> Minimizable:
+        """The objective of some of the people."""
+        ...
+
+    def move(self, state: State, step: Tensor) -> State:
+        """The state after a step."""
+        ...
+
+    def evaluate(self, state: State, pulled_rows: int | None = None) -> Evaluation:
+        """Energy, gradient and quadratic model at a state."""
+        ...
 
 
 class Status(Enum):

@@ -66,6 +66,35 @@ def test_compare_smplify(tmp_path, monkeypatch, capsys):
     assert (out / "compare.html").is_file()
 
 
+def test_multiview_makes_its_scene_and_meets_the_truth(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "02_multiview.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    off = re.findall(r"the true joints are (\d+) \(pelvis to pelvis (\d+)\) mm off", done.stdout)
+    assert len(off) == 4  # two people in two frames
+    assert all(int(mm) < 40 for pair in off for mm in pair)
+    assert (tmp_path / "scene" / "images" / "cam3" / "frame_001.png").exists()
+    assert {"frame_000_3d.png", "frame_001_cam2_overlay.png"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+
+
+def test_conventions_name_the_keys_of_several_views(tmp_path):
+    from fitting import multiview
+
+    make = runpy.run_path(str(ROOT / "examples" / "make_scene.py"))["make_scene"]
+    make(tmp_path / "scene", people=1, frames=1, body="open-low", pictures=False)
+    multiview(tmp_path / "scene", tmp_path / "out", body="open-low", draw=False)
+    conventions = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
+    with np.load(tmp_path / "out" / "frame_000_p0.npz") as saved:
+        assert not [key for key in saved.files if f"`{key}`" not in conventions]
+
+
 def test_readme_python_runs(tmp_path, monkeypatch, capsys):
     blocks = python_blocks(ROOT / "README.md")
     assert blocks
