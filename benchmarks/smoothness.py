@@ -2,6 +2,9 @@
 
     python -m benchmarks.smoothness --mocap MOCAP/val [--prior FILE ...] [--page docs/solver.md]
 
+A flow with ReLU is trained by `flowfit train keypoints --config FILE`, where the file says
+`{"sizes": {"activation": "relu"}}`.
+
 Minimises the objective of recipe `prohmr` with exact derivatives in float64. Then: how much of the
 energy the quadratic model still promises at the end (at a minimum nothing, at a kink a lot), and
 how often a start a little beside the end leads to an energy that differs by more than 0.1 %.
