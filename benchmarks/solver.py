@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +160,7 @@ def against_the_seed(
         "sooner": sum(r["seed_seconds"] for r in rows) / sum(r["ours_seconds_to_it"] for r in rows),
         "reached_share": sum(r["reached"] for r in rows) / len(rows),
         "sooner_least": min(speedups),
+        "sooner_median": statistics.median(speedups),
         "seed_above_best_percent": 100 * (joined["seed"] / joined["best"] - 1).mean().item(),
         "converged_ms_a_person": 1000 * sum(r["converged_seconds"] for r in rows) / people,
         "converged_sooner": sum(r["seed_seconds"] for r in rows)
