@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from priors.bound_flow import BoundFlow, Slopes, _pull_back_net, _shift, _Step
+from priors.bound_flow import BoundFlow, FlowStep, Slopes, net_shift, pull_back_net
 
 
 class Linearized(NamedTuple):
@@ -84,13 +84,13 @@ class BoundEncode:
             layers = zip(reversed(self._backwards()), reversed(slopes), strict=True)
             for (step, inverse), of_net in layers:
                 kept, shifted = rows[..., : step.kept], rows[..., step.kept :]
-                rows = torch.cat((kept + _pull_back_net(step, of_net, shifted), shifted), -1)
+                rows = torch.cat((kept + pull_back_net(step, of_net, shifted), shifted), -1)
                 rows = rows @ inverse
             return rows
 
         return Linearized(latent, push, pull)
 
-    def _backwards(self) -> list[tuple[_Step, Tensor]]:
+    def _backwards(self) -> list[tuple[FlowStep, Tensor]]:
         """The steps with their inverses, data side first."""
         return list(zip(self.flow.steps, self.inverses, strict=True))[::-1]
 
@@ -101,14 +101,14 @@ class BoundEncode:
         for step, inverse in self._backwards():
             value = (value - step.offset) @ inverse.T
             kept, shifted = value[:, : step.kept], value[:, step.kept :]
-            shift, of_net = _shift(step, kept)
+            shift, of_net = net_shift(step, kept)
             slopes.append(of_net)
             value = torch.cat((kept, shifted + shift), -1)
         value = value.index_select(-1, self.flow.order.argsort())
         return (value if self.flow.scale is None else value / self.flow.scale), slopes
 
 
-def _push_net(step: _Step, slopes: Slopes, rows: Tensor) -> Tensor:
+def _push_net(step: FlowStep, slopes: Slopes, rows: Tensor) -> Tensor:
     """Directions of the net's input (B, C, kept) to how its output moves (B, C, shifted)."""
     rows = rows @ step.first.T
     for block, of_block in zip(step.blocks, slopes, strict=True):

@@ -42,7 +42,7 @@ class _Block:
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
+class FlowStep:
     """One [ActNorm, LU, coupling], latent to data.
 
     The kept numbers stand before the shifted ones; the matrix already gives the order that the next
@@ -58,7 +58,8 @@ class _Step:
     matrix: Tensor  # (D, D), inverse of LU and ActNorm
     offset: Tensor  # (D,)
 
-    def rows(self, index: Tensor) -> _Step:
+    def rows(self, index: Tensor) -> FlowStep:
+        """The same for some of the conditions."""
         return replace(self, given=self.given[index])
 
 
@@ -71,7 +72,7 @@ class BoundFlow:
         scale: (B, D) widths of the latent directions, or None.
     """
 
-    steps: tuple[_Step, ...]
+    steps: tuple[FlowStep, ...]
     order: Tensor
     scale: Tensor | None
     features: int
@@ -109,7 +110,7 @@ class BoundFlow:
                 biases = tuple(layer.bias for layer in block.linear_layers)
                 blocks.append(_Block(tuple(norms), weights, biases))
             steps.append(
-                _Step(
+                FlowStep(
                     net.kept,
                     net.activation,
                     weight[:, : net.kept].contiguous(),
@@ -149,7 +150,7 @@ class BoundFlow:
             for step, of_net in zip(reversed(self.steps), reversed(slopes), strict=True):
                 rows = rows @ step.matrix
                 kept, shifted = rows[..., : step.kept], rows[..., step.kept :]
-                rows = torch.cat((kept - _pull_back_net(step, of_net, shifted), shifted), -1)
+                rows = torch.cat((kept - pull_back_net(step, of_net, shifted), shifted), -1)
             rows = rows.index_select(-1, back)
             return rows if self.scale is None else rows * self.scale[:, None]
 
@@ -162,7 +163,7 @@ class BoundFlow:
         slopes = []
         for step in self.steps:
             kept, shifted = value[:, : step.kept], value[:, step.kept :]
-            shift, of_net = _shift(step, kept)
+            shift, of_net = net_shift(step, kept)
             slopes.append(of_net)
             joined = torch.cat((kept, shifted - shift), -1)
             value = torch.addmm(step.offset, joined, step.matrix.T)
@@ -181,7 +182,7 @@ def _activate(name: str, value: Tensor) -> tuple[Tensor, Tensor]:
     return active, torch.addcmul(gate + active, gate, active, value=-1)
 
 
-def _shift(step: _Step, kept: Tensor) -> tuple[Tensor, Slopes]:
+def net_shift(step: FlowStep, kept: Tensor) -> tuple[Tensor, Slopes]:
     """Output (B, shifted) of the coupling net, and its slopes."""
     hidden = torch.addmm(step.given, kept, step.first.T)
     slopes: Slopes = []
@@ -199,7 +200,7 @@ def _shift(step: _Step, kept: Tensor) -> tuple[Tensor, Slopes]:
     return torch.addmm(bias, hidden, weight.T), slopes
 
 
-def _pull_back_net(step: _Step, slopes: Slopes, rows: Tensor) -> Tensor:
+def pull_back_net(step: FlowStep, slopes: Slopes, rows: Tensor) -> Tensor:
     """Derivatives by the net's output (B, R, shifted) to derivatives by its input (B, R, kept)."""
     rows = rows @ step.last[0]
     for block, of_block in zip(reversed(step.blocks), reversed(slopes), strict=True):
