@@ -79,8 +79,9 @@ def test_nothing_is_installed_from_an_address(name):
     assert "://" not in (ROOT / name).read_text(encoding="utf-8")
 
 
-def test_readme_names_only_verbs_and_options_that_exist():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["README.md", "docs/fit.md"])
+def test_page_names_only_verbs_and_options_that_exist(page):
+    readme = (ROOT / page).read_text(encoding="utf-8")
     known = verbs()
     named = set(re.findall(r"`(?:[\w./]*/)?flowfit (\w+)", readme))
     named |= set(re.findall(r"^(?:\S*/)?flowfit (\w+)", readme, re.M))
