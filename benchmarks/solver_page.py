@@ -44,7 +44,8 @@ def markdown(content: dict[str, Any]) -> str:
     lines = [f"Body {content['body']}. {conditions_line(content)}", ""]
     lines += [
         "| flow | batch | seed: evaluations, ms | ours to its energy: iterations, ms | "
-        "sooner: in sum, median | reached | ours to the end: ms, sooner | at or below the seed | within 0.1 % of the best | "
+        "sooner: in sum, median | reached | ours to the end: ms, sooner | "
+        "at or below the seed | within 0.1 % of the best | "
         "seed above the best |",
         "| --- " * 10 + "|",
     ]
