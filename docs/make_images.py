@@ -1,7 +1,7 @@
-"""Make the pictures of README and docs/compare.md: `python docs/make_images.py`.
+"""Make the pictures of README, docs/compare.md and docs/lifting.md: `python docs/make_images.py`.
 
 Fits the two example pictures and stacks their overlays: keypoints, fitted body, side view. Fits one
-of them with several recipes, side by side.
+of them with several recipes, side by side. Lifts both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fitting import compare, fit
+from fitting import compare, fit, lift
 from fitting.overlay import write_png
 from fitting.pictures import read_picture
 
@@ -22,6 +22,7 @@ HEIGHT = 320  # pixels of a row
 COMPARED = ROOT / "docs" / "images" / "compare.png"
 RECIPES = ("regression", "flow", "smplify", "smplify+mode", "spin+mode", "smplifyx+mode")
 WIDTH = 1400  # pixels of the comparison
+LIFTED = ROOT / "docs" / "images" / "lifting.png"
 
 
 def overlay_of(name: str) -> np.ndarray:
@@ -48,6 +49,18 @@ def comparison_of(name: str) -> np.ndarray:
     return np.asarray(cv2.resize(pixels, (WIDTH, height), interpolation=cv2.INTER_AREA))
 
 
+def lifted(name: str) -> np.ndarray:
+    """The picture that `lift` writes for an example, scaled to the comparison's width."""
+    import cv2
+
+    data = ROOT / "examples" / "data"
+    with tempfile.TemporaryDirectory() as folder:
+        lift(data / f"{name}_keypoints.json", folder, image=data / f"{name}.png")
+        pixels = read_picture(Path(folder) / f"{name}_0_lift.png").pixels
+    height = round(pixels.shape[0] * WIDTH / pixels.shape[1])
+    return np.asarray(cv2.resize(pixels, (WIDTH, height), interpolation=cv2.INTER_AREA))
+
+
 def main() -> None:
     """Write the pictures."""
     rows = [overlay_of(name) for name in PICTURES]
@@ -59,7 +72,8 @@ def main() -> None:
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     write_png(TARGET, np.concatenate(padded)[:-6])
     write_png(COMPARED, comparison_of("camera"))
-    print(TARGET.relative_to(ROOT), COMPARED.relative_to(ROOT))
+    write_png(LIFTED, np.concatenate([lifted(name) for name in PICTURES]))
+    print(*(path.relative_to(ROOT) for path in (TARGET, COMPARED, LIFTED)))
 
 
 if __name__ == "__main__":

@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from fitting.diagnosis import doctor as doctor
     from fitting.fit_image import fit as fit
     from fitting.fit_scene import multiview as multiview
+    from fitting.lift_people import lift as lift
     from fitting.train_prior import train as train
 
 _VERBS = {
     "fit": "fitting.fit_image",
     "multiview": "fitting.fit_scene",
     "compare": "fitting.compare_recipes",
+    "lift": "fitting.lift_people",
     "doctor": "fitting.diagnosis",
     "train": "fitting.train_prior",
 }
-__all__ = ["compare", "doctor", "fit", "multiview", "train"]
+__all__ = ["compare", "doctor", "fit", "lift", "multiview", "train"]
 
 
 def __getattr__(name: str) -> Any:

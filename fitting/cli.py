@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from fitting import cli_compare, cli_multiview
+from fitting import cli_compare, cli_lift, cli_multiview
 from fitting.cli_arguments import person_number, use_threads
 from models.errors import InputError
 
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(verbs, common)
     cli_compare.add(verbs, common)
     cli_multiview.add(verbs, common)
+    cli_lift.add(verbs, common)
     _add_train(verbs, common)
     doctor = verbs.add_parser(
         "doctor", parents=[common], help="what this machine has, and how to get what is missing"
@@ -177,11 +178,14 @@ def _add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParse
         description="Train a posterior. Writes posterior.safetensors and .json, log.csv and "
         "state.pt; run again with the same arguments, it goes on where it was stopped.",
     )
-    train.add_argument("what", choices=("keypoints",), help="what the posterior will be given")
-    train.add_argument("--mocap", required=True, metavar="DIR", help="folder of AMASS npz files")
+    train.add_argument("what", choices=("keypoints", "lifting"), help="what is to be trained")
+    train.add_argument("--mocap", metavar="DIR", help="folder of AMASS npz files")
+    cli_lift.add_training(train)
     train.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     train.add_argument("--validation", metavar="DIR", help="folder of other AMASS npz files")
-    train.add_argument("--config", metavar="JSON", help="what differs from the defaults")
+    train.add_argument(
+        "--config", metavar="JSON", help="what differs from the defaults; lifting: fast, paper, too"
+    )
     train.add_argument("--steps", type=int)
     train.add_argument("--batch", type=int, help="people a step")
     train.add_argument("--body", help="as in fit")
@@ -203,6 +207,10 @@ def _train(args: argparse.Namespace) -> int:
     from fitting.fit_image import check_device
     from fitting.train_prior import train
 
+    if args.what == "lifting":
+        return cli_lift.run_training(args)
+    if args.mocap is None:
+        raise InputError("train keypoints: give --mocap DIR, a folder of AMASS npz files")
     use_threads(args.threads)
     check_device(args.device)
     path = train(

@@ -113,7 +113,7 @@ def fit(
             "megapixels is not drawn; give --no-overlay (draw=False), or scale everything down"
         )
     detections = openpose.read(keypoints, schema=schema, image_size=size)
-    detections = _only(detections, person)
+    detections = only(detections, person)
     focal_px, focal_source = focal_length(focal, picture, size)
     model = find_body(body, gender=gender)
     stem = Path(image).stem if image is not None else stem_of(Path(keypoints))
@@ -135,7 +135,7 @@ def fit(
     model = model.to(dtype=dtype, device=device)
     if len(detections):
         up = torch.tensor([0.0, -1.0, 0.0])  # of the picture: an unknown camera is held level
-        chosen = load_prior(
+        chosen = _load_prior(
             prior or RECIPES[recipe].prior,
             num_betas=model.num_betas,
             up=up,
@@ -161,6 +161,15 @@ def fit(
             draw=draw, renderer=renderer,
         )  # fmt: skip
     return PictureFit(fitted, detections, model, report, tuple(warnings), files)
+
+
+def _load_prior(name_or_path: str, **settings: Any) -> PriorModel:
+    """As `priors.load.load`, and "lifting"."""
+    if name_or_path == "lifting":
+        from fitting.lifted_prior import load_lifted_prior  # most fits have no use for it
+
+        return load_lifted_prior(**settings)
+    return load_prior(name_or_path, **settings)
 
 
 def _fit(
@@ -225,7 +234,7 @@ def check_device(device: str) -> None:
         raise InputError(f"device {device!r} cannot be used: {reason}") from None
 
 
-def _only(detections: Detections, person: int | None) -> Detections:
+def only(detections: Detections, person: int | None) -> Detections:
     """The detections without everybody else."""
     if person is None:
         return detections

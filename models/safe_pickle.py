@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, Any, ClassVar
 
 import numpy as np
@@ -120,12 +122,63 @@ def evaluate(value: Any) -> Any:
     raise InputError(f"is a {origin}, which cannot be turned into an array")
 
 
+def evaluate_all(value: Any) -> Any:
+    """The same for dicts, lists and object arrays of records, to the bottom; a new value.
+
+    Raises:
+        InputError: as in `evaluate`.
+    """
+    value = evaluate(value)
+    if isinstance(value, dict):
+        return {evaluate(key): evaluate_all(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [evaluate_all(item) for item in value]
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [evaluate_all(item) for item in value]
+    return value
+
+
+def load_npz_object(path: Path, name: str) -> Any:
+    """One array of an npz file: numbers, or dicts and lists of them that were pickled into it.
+
+    Raises:
+        InputError: no such file or array, a damaged file, or one that asks for something else than
+            arrays; nothing of it was run.
+    """
+    headers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if f"{name}.npy" not in archive.namelist():
+                found = ", ".join(n.removesuffix(".npy")[:30] for n in archive.namelist()[:8])
+                raise InputError(f"has no {name} (it has {found or 'nothing'})")
+            with archive.open(f"{name}.npy") as member:
+                _, _, dtype = headers[np.lib.format.read_magic(member)](member)
+                if dtype.hasobject:
+                    return evaluate_all(load_records(member))
+            with archive.open(f"{name}.npy") as member:
+                return np.lib.format.read_array(member, allow_pickle=False)
+    except InputError as error:
+        raise InputError(f"{path} {error}") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except Exception as error:  # a damaged archive can raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} cannot be read as npz: {reason}") from None
+
+
 def _array(raw: Any, dtype: _Record, shape: tuple[int, ...], order: Any) -> Any:
     code = dtype.args[0]
     if not _PLAIN_DTYPE.fullmatch(code):
         raise InputError(f"is an array of {code}, not of plain numbers or text")
     if "O" in code:
         items = [evaluate(item) for item in raw]
+        if any(isinstance(item, (np.ndarray, dict, list)) for item in items):
+            objects = np.empty(len(items), dtype=object)
+            objects[:] = items
+            return items[0] if shape == () else objects.reshape(shape, order=order)
         return items[0] if shape == () else np.array(items).reshape(shape, order=order)
     kind = np.dtype(code)
     if dtype.state is not None and dtype.state[1] in ("<", ">"):

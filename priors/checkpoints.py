@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import nn
 
 from models.errors import InputError
 from models.files import write_whole
@@ -39,10 +40,15 @@ def save_posterior(
     Raises:
         InputError: a file cannot be written.
     """
-    state = {k: v.detach().cpu().contiguous() for k, v in posterior.state_dict().items()}
+    about = {"format": FORMAT, "version": FORMAT_VERSION, "sizes": dict(sizes), **facts}
+    write_weights(path, posterior, about, half=half)
+
+
+def write_weights(path: Path, module: nn.Module, about: Mapping[str, Any], *, half: bool) -> None:
+    """Write a module's weights and the JSON beside them; arguments as in `save_posterior`."""
+    state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     if half:
         state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
-    about = {"format": FORMAT, "version": FORMAT_VERSION, "sizes": dict(sizes), **facts}
     write_whole(path, save_tensors(state))
     write_whole(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
 
@@ -66,11 +72,21 @@ def load_posterior(
             f"{path.with_suffix('.json')}: its sizes are for {keypoints} keypoints, "
             f"{schema} has {len(SCHEMAS[schema])}"
         )
+    fill(path, posterior)
+    return posterior.to(dtype=dtype, device=device).eval().requires_grad_(False), about
+
+
+def fill(path: Path, module: nn.Module) -> None:
+    """Put the weights of a safetensors file into a module that was built by its JSON.
+
+    Raises:
+        InputError: the file is damaged, or its weights have other names or sizes.
+    """
     try:
         state = load_tensors(path.read_bytes())
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{path} cannot be read as safetensors: {error}") from None
-    wanted = posterior.state_dict()
+    wanted = module.state_dict()
     missing = sorted(wanted.keys() - state.keys())
     extra = sorted(state.keys() - wanted.keys())
     if missing or extra:
@@ -88,12 +104,27 @@ def load_posterior(
             )
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise InputError(f"{path}: {name} has NaN or infinite values")
-    posterior.load_state_dict(state)
-    return posterior.to(dtype=dtype, device=device).eval().requires_grad_(False), about
+    module.load_state_dict(state)
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The JSON beside a checkpoint, checked.
+    """The JSON beside a keypoint posterior's checkpoint, checked.
+
+    Raises:
+        InputError: it is missing, damaged or of another kind.
+    """
+    about = read_format(path, FORMAT, FORMAT_VERSION)
+    schema = about.get("schema")
+    known = isinstance(schema, str) and schema in SCHEMAS
+    if not known:
+        raise InputError(
+            f"{path.with_suffix('.json')}: it names no sizes or no known keypoint schema"
+        )
+    return about
+
+
+def read_format(path: Path, kind: str, version: int) -> dict[str, Any]:
+    """The JSON beside a checkpoint, of which the format, its version and the sizes are checked.
 
     Raises:
         InputError: it is missing, damaged or of another kind.
@@ -107,14 +138,12 @@ def read_about(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{beside} cannot be read: {str(error).splitlines()[0]}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise InputError(f"{beside} does not describe a {FORMAT}")
-    if about.get("version") != FORMAT_VERSION:
+    if not isinstance(about, dict) or about.get("format") != kind:
+        raise InputError(f"{beside} does not describe a {kind}")
+    if about.get("version") != version:
         raise InputError(
-            f"{beside}: format version {about.get('version')}; this flowfit reads {FORMAT_VERSION}"
+            f"{beside}: format version {about.get('version')}; this flowfit reads {version}"
         )
-    schema = about.get("schema")
-    known = isinstance(schema, str) and schema in SCHEMAS
-    if not isinstance(about.get("sizes"), dict) or not known:
-        raise InputError(f"{beside}: it names no sizes or no known keypoint schema")
+    if not isinstance(about.get("sizes"), dict):
+        raise InputError(f"{beside}: it names no sizes")
     return about

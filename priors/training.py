@@ -31,7 +31,7 @@ from priors.discriminator import Discriminator, discriminator_loss
 from priors.losses import posterior_losses
 from priors.posterior import KeypointPosterior
 from priors.precision import set_mixed_precision
-from priors.training_config import TrainingConfig, config_from
+from priors.training_config import Schedule, TrainingConfig, config_from
 
 _FEET = ("LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel")
 _FACE = ("Nose", "LEye", "REye", "LEar", "REar")
@@ -276,7 +276,7 @@ class Trainer:
         from tqdm import tqdm
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        log = _Log(self.folder / "log.csv") if self.rank == 0 else None
+        log = TrainingLog(self.folder / "log.csv") if self.rank == 0 else None
         sums: dict[str, float] = {}
         counted, began = 0, time.perf_counter()
         bar = tqdm(
@@ -304,7 +304,7 @@ class Trainer:
                 yield row
 
 
-class _Log:
+class TrainingLog:
     """A CSV in long form: step, name, value. Lines of a killed run's lost steps stay."""
 
     def __init__(self, path: Path) -> None:
@@ -313,6 +313,7 @@ class _Log:
             path.write_text("step,name,value\n")
 
     def write(self, step: int, row: dict[str, float]) -> None:
+        """Add what was found at a step."""
         with open(self.path, "a", newline="") as file:
             csv.writer(file).writerows((step, k, f"{v:.6g}") for k, v in row.items())
 
@@ -340,7 +341,7 @@ def _share_gradients(module: nn.Module, world: int) -> None:
         parameter.grad = part.view_as(parameter)
 
 
-def rate_factor(step: int, config: TrainingConfig) -> float:
+def rate_factor(step: int, config: Schedule) -> float:
     """Learning rate as a share of its peak: a rise, a plateau, and a fall with the root.
 
     The plateau does not depend on the number of steps, so a run can be made longer as long as it

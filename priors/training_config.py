@@ -7,12 +7,31 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints
 
 from models.errors import InputError
 from priors.data.augment import Augmentation
 from priors.data.synthetic import Detector, Scenery
 from priors.losses import LossWeights
+
+
+class Schedule(Protocol):
+    """What of a configuration decides the learning rate."""
+
+    @property
+    def steps(self) -> int:
+        """In all."""
+        ...
+
+    @property
+    def warmup(self) -> int:
+        """Steps in which the rate rises."""
+        ...
+
+    @property
+    def plateau_ends(self) -> int:
+        """Step from which it falls."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,18 +85,22 @@ def read_config(path: Path) -> TrainingConfig:
     Raises:
         InputError: no such file, no JSON, an unknown name, or a value of the wrong kind.
     """
+    return config_from(read_json(path), str(path))
+
+
+def read_json(path: Path) -> Any:
+    """What a configuration file holds; InputError as in `read_config`."""
     try:
-        content = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no such configuration file") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no JSON: {str(error).splitlines()[0]}") from None
-    return config_from(content, str(path))
 
 
 def config_from(content: Mapping[str, Any], where: str = "the configuration") -> TrainingConfig:
     """A configuration from names and values; InputError as in `read_config`."""
-    made: TrainingConfig = _build(TrainingConfig, content, where)
+    made: TrainingConfig = build_config(TrainingConfig, content, where)
     if made.steps < 1 or made.batch < 2:
         raise InputError(f"{where}: steps must be at least 1 and batch at least 2")
     if not 0 <= made.falling <= 1:
@@ -85,7 +108,8 @@ def config_from(content: Mapping[str, Any], where: str = "the configuration") ->
     return made
 
 
-def _build(kind: Any, content: Any, where: str) -> Any:
+def build_config(kind: Any, content: Any, where: str) -> Any:
+    """A configuration of a kind of dataclass from names and values; InputError as above."""
     if not isinstance(content, Mapping):
         raise InputError(f"{where} must hold names and values")
     hints = get_type_hints(kind)
@@ -95,7 +119,7 @@ def _build(kind: Any, content: Any, where: str) -> Any:
             raise InputError(f"{where}: unknown name {name!r}; known are {', '.join(hints)}")
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
-            value = _build(hint, value, f"{where}, {name}")
+            value = build_config(hint, value, f"{where}, {name}")
         elif name == "sizes" and isinstance(value, Mapping):
             value = {**kind().sizes, **value}
         elif isinstance(value, list):
