@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fitting.diagnosis import doctor as doctor
     from fitting.fit_image import fit as fit
     from fitting.fit_scene import multiview as multiview
+    from fitting.sample_people import sample as sample
     from fitting.train_prior import train as train
 
 _VERBS = {
@@ -19,9 +20,10 @@ _VERBS = {
     "multiview": "fitting.fit_scene",
     "compare": "fitting.compare_recipes",
     "doctor": "fitting.diagnosis",
+    "sample": "fitting.sample_people",
     "train": "fitting.train_prior",
 }
-__all__ = ["compare", "doctor", "fit", "multiview", "train"]
+__all__ = ["compare", "doctor", "fit", "multiview", "sample", "train"]
 
 
 def __getattr__(name: str) -> Any:
