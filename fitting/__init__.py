@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fitting.fit_image import fit as fit
     from fitting.fit_scene import multiview as multiview
     from fitting.lift_people import lift as lift
+    from fitting.sample_people import sample as sample
     from fitting.train_prior import train as train
 
 _VERBS = {
@@ -21,9 +22,10 @@ _VERBS = {
     "compare": "fitting.compare_recipes",
     "lift": "fitting.lift_people",
     "doctor": "fitting.diagnosis",
+    "sample": "fitting.sample_people",
     "train": "fitting.train_prior",
 }
-__all__ = ["compare", "doctor", "fit", "lift", "multiview", "train"]
+__all__ = ["compare", "doctor", "fit", "lift", "multiview", "sample", "train"]
 
 
 def __getattr__(name: str) -> Any:

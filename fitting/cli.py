@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from fitting import cli_compare, cli_lift, cli_multiview
+from fitting import cli_compare, cli_lift, cli_multiview, cli_sample
 from fitting.cli_arguments import person_number, use_threads
 from models.errors import InputError
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     args, rest = parser.parse_known_args(arguments)
-    if rest and not (args.verb == "fit" and _take_late_file(args, rest)):
+    if rest and not (args.verb in ("fit", "sample") and _take_late_file(args, rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return int(args.run(args))
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_compare.add(verbs, common)
     cli_multiview.add(verbs, common)
     cli_lift.add(verbs, common)
+    cli_sample.add(verbs, common)
     _add_train(verbs, common)
     doctor = verbs.add_parser(
         "doctor", parents=[common], help="what this machine has, and how to get what is missing"
@@ -119,6 +120,10 @@ def _add_fit(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser)
         default=["obj", "glb"],
         help="mesh files to write (default: obj glb)",
     )
+    fit.add_argument(
+        "--samples", type=int, metavar="N", help="also draw N bodies of what is open after the fit"
+    )
+    fit.add_argument("--seed", type=int, default=0, help="of --samples (default: 0)")
     fit.add_argument("--no-overlay", action="store_true", help="draw no picture")
     fit.add_argument("--renderer", choices=("auto", "pyrender", "raycast"), default="auto")
     fit.set_defaults(run=_fit)
@@ -150,6 +155,8 @@ def _fit(args: argparse.Namespace) -> int:
         renderer=args.renderer,
         progress=sys.stderr.isatty(),
         solver=args.solver,
+        samples=args.samples,
+        seed=args.seed,
     )
     for line in done.warnings:
         print(f"flowfit: warning: {line}", file=sys.stderr)

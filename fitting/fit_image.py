@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from fitting import export, openpose, overlay, results
+from fitting.after_files import check_samples, sample_fits, write_samples
+from fitting.after_fit import AfterFit
 from fitting.detections import Detections
 from fitting.doubts import doubts
 from fitting.fit_people import PEOPLE_AT_ONCE, FitResult
@@ -47,6 +49,7 @@ class PictureFit:
         body: the body model that was fitted.
         report: what `STEM_summary.json` holds.
         warnings: lines for the user. files: what was written, in order.
+        opened: what is open after each person's fit, when samples were asked for.
     """
 
     result: FitResult | None
@@ -55,6 +58,7 @@ class PictureFit:
     report: dict[str, Any]
     warnings: tuple[str, ...]
     files: tuple[Path, ...] = field(default=())
+    opened: tuple[AfterFit | None, ...] = field(default=())
 
 
 def fit(
@@ -77,6 +81,8 @@ def fit(
     renderer: str = "auto",
     progress: bool = False,
     solver: str | None = None,
+    samples: int | None = None,
+    seed: int = 0,
 ) -> PictureFit:
     """Fit everyone whose keypoints are in an OpenPose file.
 
@@ -92,6 +98,7 @@ def fit(
             compute. meshes: formats to write. draw: write the overlay.
         renderer: "auto", "pyrender" or "raycast". progress: show a bar.
         solver: "lm", "lbfgs" or "adam" for every stage; None for the recipe's own.
+        samples: bodies to draw of what is open after the fit; None for none. seed: of the draws.
 
     Raises:
         InputError: something given cannot be used; nothing has been written then.
@@ -103,17 +110,18 @@ def fit(
     if recipe not in RECIPES:
         raise InputError(f"recipe {recipe!r}: choose from {', '.join(RECIPES)}")
     check_solver(solver)
+    check_samples(samples, seed)
     check_device(device)
     if out is not None:
         results.check_writable(Path(out))
-    picture, size = _picture_and_size(image, image_size)
+    picture, size = picture_and_size(image, image_size)
     if picture is None and draw and out is not None and math.prod(size) > MAX_MEGAPIXELS * 1e6:
         raise InputError(
             f"image size {size[0]} x {size[1]}: an overlay of more than {MAX_MEGAPIXELS} "
             "megapixels is not drawn; give --no-overlay (draw=False), or scale everything down"
         )
     detections = openpose.read(keypoints, schema=schema, image_size=size)
-    detections = only(detections, person)
+    detections = only_person(detections, person)
     focal_px, focal_source = focal_length(focal, picture, size)
     model = find_body(body, gender=gender)
     stem = Path(image).stem if image is not None else stem_of(Path(keypoints))
@@ -132,6 +140,7 @@ def fit(
     }
     warnings = [*(r for _, r in detections.skipped), *detections.notes]
     fitted = None
+    opened: list[AfterFit | None] = []
     model = model.to(dtype=dtype, device=device)
     if len(detections):
         up = torch.tensor([0.0, -1.0, 0.0])  # of the picture: an unknown camera is held level
@@ -151,6 +160,10 @@ def fit(
         )
         fitted = _fit(problem, model, chosen, recipe, progress, solver)
         report["seconds_fit"] = fitted.seconds
+        if samples is not None:
+            opened = sample_fits(
+                problem, model, chosen, fitted, samples, seed=seed, progress=progress
+            )
         for row, place in enumerate(detections.indices):
             seen = detections.keypoints[row], detections.confidence[row]
             warnings += [f"person {place}: {text}" for text in doubts(fitted, row, *seen)]
@@ -160,7 +173,13 @@ def fit(
             Path(out), stem, fitted, detections, model, picture, size, report, meshes, began,
             draw=draw, renderer=renderer,
         )  # fmt: skip
-    return PictureFit(fitted, detections, model, report, tuple(warnings), files)
+        if opened and fitted is not None:
+            canvas = overlay.blank(*size) if picture is None else picture.pixels
+            files += write_samples(
+                Path(out), stem, opened, fitted, detections, model, canvas if draw else None, size,
+                renderer=renderer,
+            )  # fmt: skip
+    return PictureFit(fitted, detections, model, report, tuple(warnings), files, tuple(opened))
 
 
 def _load_prior(name_or_path: str, **settings: Any) -> PriorModel:
@@ -189,9 +208,10 @@ def _fit(
         return fit_seen(problem, body, prior, RECIPES[recipe], progress=update, solver=solver)
 
 
-def _picture_and_size(
+def picture_and_size(
     image: str | os.PathLike[str] | None, image_size: tuple[int, int] | None
 ) -> tuple[Picture | None, tuple[int, int]]:
+    """The picture, if there is one, and its width and height; InputError for neither or both."""
     if image is None:
         if image_size is None:
             raise InputError("give the picture, or its size in pixels (--image-size W H)")
@@ -234,7 +254,7 @@ def check_device(device: str) -> None:
         raise InputError(f"device {device!r} cannot be used: {reason}") from None
 
 
-def only(detections: Detections, person: int | None) -> Detections:
+def only_person(detections: Detections, person: int | None) -> Detections:
     """The detections without everybody else."""
     if person is None:
         return detections

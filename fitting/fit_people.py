@@ -44,7 +44,7 @@ class FitResult:
         start_energy: (B,) the same sum at the start that led here; never lower.
         reprojection_px: (B,) median error over the seen keypoints. size: (B,) pixels, the box.
         unit: (B,) pixels, of the recipe's noise and outlier scales.
-        quality: (B,) 0 to 1. seen: (B,) number of keypoints.
+        quality: (B,) chance that PA-MPJPE is below 70 mm. seen: (B,) number of keypoints.
         status: a person's ending. iterations: (B,).
         recipe, prior, body: what made it. solver: that of its last stage, or none. seconds: for
             the whole batch.
@@ -232,6 +232,8 @@ def _describe(
     available = body.keypoint_model(problem.schema).available
     seen = (problem.confidence > 0) & available
     median = torch.where(seen, errors, torch.nan).nanmedian(-1).values
+    spread = keypoint_sd(objective, state, objective.evaluate(state))
+    of_prior = torch.stack([e for n, e in solution.terms.items() if n != "reprojection"]).sum(0)
     return FitResult(
         rotations=pose.rotations,
         betas=pose.betas,
@@ -239,7 +241,7 @@ def _describe(
         joints3d=body.joints(pose.betas, pose.rotations, state.transl),
         keypoints3d=points,
         keypoints2d=torch.where(in_front[..., None], pixels, torch.nan),
-        keypoint_sd=keypoint_sd(objective, state, objective.evaluate(state)),
+        keypoint_sd=spread,
         camera=problem.camera,
         schema=problem.schema,
         doubted=torch.zeros_like(problem.confidence, dtype=torch.bool),
@@ -248,7 +250,7 @@ def _describe(
         reprojection_px=median,
         size=problem.size,
         unit=problem.unit,
-        quality=quality(problem, errors, in_front),
+        quality=quality(problem, errors, in_front, spread, of_prior, recipe.name),
         seen=seen.sum(-1),
         status=tuple(STATUSES[int(c)] for c in solution.status),
         iterations=spent,

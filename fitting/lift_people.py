@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fitting import lift_picture, openpose, overlay, results
 from fitting.detections import Detections
-from fitting.fit_image import check_device, focal_length, only, stem_of, version
+from fitting.fit_image import check_device, focal_length, only_person, stem_of, version
 from fitting.pictures import MIN_SIDE, Picture, read_picture
 from models.cameras import Camera
 from models.errors import InputError
@@ -113,7 +113,7 @@ def lift(
     picture = None if image is None else read_picture(image)
     size = image_size if picture is None else (picture.width, picture.height)
     everyone = openpose.read(keypoints, schema=schema, image_size=size)
-    detections = only(everyone, person)
+    detections = only_person(everyone, person)
     if len(detections) * samples > _MOST_SKELETONS:
         raise InputError(
             f"--samples {samples} of {len(detections)} people are more than {_MOST_SKELETONS:,} "

@@ -17,7 +17,7 @@ from fitting.tangent import Pulled, Tangent, sketch
 from fitting.units import UNITS
 from models.body import Body
 from models.body_jacobian import keypoints_with_jacobian
-from priors.base import PosePrior, Term
+from priors.base import Pose, PosePrior, Term
 
 TRANSL = "transl"
 _TRANSL_SIZE = 3
@@ -183,12 +183,32 @@ class Objective:
 
     def errors(self, state: State) -> tuple[Tensor, Tensor]:
         """Reprojection error in pixels (B, K) and which keypoints are in front of the camera."""
-        pose = self.prior.decode(state.latent)
+        pixels, in_front = self._pixels(state, self.prior.decode(state.latent))
+        return (pixels - self.problem.keypoints).norm(dim=-1), in_front
+
+    def _pixels(self, state: State, pose: Pose) -> tuple[Tensor, Tensor]:
+        """Where the body's keypoints are in the picture (B, K, 2), and which are in front."""
         points = self.body.keypoints(
             pose.betas, pose.rotations, self.problem.schema, state.transl
         ).nan_to_num()
-        pixels, in_front = self.problem.camera.project(points)
-        return (pixels - self.problem.keypoints).norm(dim=-1), in_front
+        return self.problem.camera.project(points)
+
+    def energy(self, state: State, pose: Pose) -> Tensor:
+        """The energy (B,) of a state and its decoded pose, without derivatives or "depth"."""
+        pixels, in_front = self._pixels(state, pose)
+        seen = self._trust > 0
+        error = torch.where(seen[..., None], pixels - self.problem.keypoints, 0)
+        squared = error * error
+        if not self.stage.reprojection.per_axis:
+            squared = squared.sum(-1, keepdim=True)
+        scale = self._scales[..., None, None]
+        loss = geman_mcclure(squared, scale)[0]
+        loss = torch.where((in_front | ~seen)[..., None], loss, scale**2)
+        total = 0.5 * (self._trust[..., None] * loss).sum((-1, -2))
+        for term in self.prior.terms(state.latent, jacobian=False):
+            factor = self.stage.weights.get(term.name, 1.0)
+            total = total + 0.5 * factor * (term.residual * term.residual).sum(-1)
+        return total
 
     def evaluate(self, state: State, pulled_rows: int | None = None) -> Evaluation:
         """Energy, gradient and what the Gauss-Newton model is made of, at a state.

@@ -12,7 +12,7 @@ from models.body_jacobian import keypoints_with_jacobian
 from models.kinematics import joint_index
 
 
-class _Whitening(NamedTuple):
+class Whitening(NamedTuple):
     """The free part of each person's Hessian as D^-1 L L' D^-1, with D diagonal.
 
     Attributes:
@@ -24,7 +24,8 @@ class _Whitening(NamedTuple):
     good: Tensor
 
 
-def _whitening(evaluation: Evaluation, columns: Tensor) -> _Whitening:
+def whitening(evaluation: Evaluation, columns: Tensor) -> Whitening:
+    """Of an exact evaluation; where there is none, the factor is the identity."""
     hessian = evaluation.hessian[:, columns[:, None], columns].double()
     scale = hessian.diagonal(dim1=-2, dim2=-1).clamp(min=1e-12).rsqrt()
     eye = torch.eye(len(columns), dtype=hessian.dtype, device=hessian.device)
@@ -34,7 +35,7 @@ def _whitening(evaluation: Evaluation, columns: Tensor) -> _Whitening:
     unit = scale[:, :, None] * hessian * scale[:, None] + rounding * eye
     factor, info = torch.linalg.cholesky_ex(unit)
     good = info == 0
-    return _Whitening(scale, torch.where(good[:, None, None], factor, eye), good)
+    return Whitening(scale, torch.where(good[:, None, None], factor, eye), good)
 
 
 def step_covariance(evaluation: Evaluation, columns: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def step_covariance(evaluation: Evaluation, columns: Tensor) -> Tensor:
 
     NaN for people whose Hessian has no inverse.
     """
-    scale, factor, good = _whitening(evaluation, columns)
+    scale, factor, good = whitening(evaluation, columns)
     inverse = scale[:, :, None] * torch.cholesky_inverse(factor) * scale[:, None]
     size = evaluation.gradient.shape[-1]
     full = inverse.new_zeros(len(inverse), size, size)
@@ -62,7 +63,7 @@ def keypoint_sd(objective: Objective, state: State, evaluation: Evaluation) -> T
     """
     body, problem = objective.body, objective.problem
     columns = objective.free_columns(state.transl.device)
-    scale, factor, good = _whitening(evaluation, columns)
+    scale, factor, good = whitening(evaluation, columns)
     pose, pull_back = objective.prior.linearize(state.latent)
     model = body.keypoint_model(problem.schema)
     moved = keypoints_with_jacobian(body, model, pose.betas, pose.rotations)

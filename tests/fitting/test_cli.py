@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from fitting.cli import main
+from fitting.quality import LOW_QUALITY
 from models.body_files import find_body
 from models.errors import InputError
 from tests.fitting.test_pictures import png16, png_header
@@ -210,7 +211,7 @@ def test_two_keypoints_are_a_guess(road, values, tmp_path, capsys):
     assert "warning" in captured.err
     assert "only 2 keypoints" in captured.err
     person = summary(tmp_path / "out")["people"][0]
-    assert person["quality"] < 0.3
+    assert person["quality"] < LOW_QUALITY
     with np.load(tmp_path / "out" / "a_0.npz") as data:
         assert all(np.isfinite(v).all() for v in data.values() if v.dtype.kind == "f")
 
