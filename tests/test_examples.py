@@ -106,15 +106,15 @@ def test_readme_python_runs(tmp_path, monkeypatch, capsys):
     assert "CONVERGED" in capsys.readouterr().out
 
 
-def test_readme_tables_name_the_keys_that_are_written(tmp_path):
+def test_the_page_of_fit_names_the_keys_that_are_written(tmp_path):
     from fitting import fit
 
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "fit.md").read_text(encoding="utf-8")
     fit(DATA / "camera.png", DATA / "camera_keypoints.json", tmp_path, meshes=(), draw=False)
     with np.load(tmp_path / "camera_0.npz") as saved:
         keys = set(saved.files)
     keys |= set(json.loads((tmp_path / "camera_0.json").read_text()))
-    assert not [key for key in sorted(keys) if f"`{key}`" not in readme]
+    assert not [key for key in sorted(keys) if f"`{key}`" not in page]
     conventions = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8")
     with np.load(tmp_path / "camera_0.npz") as saved:
         assert not [key for key in saved.files if f"`{key}`" not in conventions]
