@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fitting.diagnosis import doctor as doctor
     from fitting.fit_image import fit as fit
     from fitting.fit_scene import multiview as multiview
+    from fitting.train_on_pictures import train_image as train_image
     from fitting.train_prior import train as train
 
 _VERBS = {
@@ -20,8 +21,9 @@ _VERBS = {
     "compare": "fitting.compare_recipes",
     "doctor": "fitting.diagnosis",
     "train": "fitting.train_prior",
+    "train_image": "fitting.train_on_pictures",
 }
-__all__ = ["compare", "doctor", "fit", "multiview", "train"]
+__all__ = ["compare", "doctor", "fit", "multiview", "train", "train_image"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from fitting import cli_compare, cli_multiview
+from fitting import cli_compare, cli_multiview, cli_train_image
 from fitting.cli_arguments import person_number, use_threads
 from models.errors import InputError
 
@@ -177,11 +177,12 @@ def _add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParse
         description="Train a posterior. Writes posterior.safetensors and .json, log.csv and "
         "state.pt; run again with the same arguments, it goes on where it was stopped.",
     )
-    train.add_argument("what", choices=("keypoints",), help="what the posterior will be given")
-    train.add_argument("--mocap", required=True, metavar="DIR", help="folder of AMASS npz files")
+    train.add_argument("what", choices=("keypoints", "image"), help="what the posterior will see")
+    train.add_argument("--mocap", metavar="DIR", help="folder of AMASS npz files")
     train.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     train.add_argument("--validation", metavar="DIR", help="folder of other AMASS npz files")
     train.add_argument("--config", metavar="JSON", help="what differs from the defaults")
+    cli_train_image.add_arguments(train)
     train.add_argument("--steps", type=int)
     train.add_argument("--batch", type=int, help="people a step")
     train.add_argument("--body", help="as in fit")
@@ -205,6 +206,14 @@ def _train(args: argparse.Namespace) -> int:
 
     use_threads(args.threads)
     check_device(args.device)
+    if args.what == "image":
+        return cli_train_image.run(args)
+    if args.mocap is None or (wrong := cli_train_image.given(args)):
+        raise InputError(
+            "train keypoints needs --mocap DIR"
+            if args.mocap is None
+            else f"train keypoints takes no {wrong[0]}; train image does"
+        )
     path = train(
         args.mocap,
         args.out,

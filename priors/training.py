@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +149,7 @@ class Trainer:
         ]
         people = _join_people(parts)
         order = torch.randperm(count, generator=generator, device=self.device)
-        people = _rows(people, order)
+        people = rows_of(people, order)
         told = disguise(people.confidence, self.schema, self.config.unseen, generator)
         return people, told, generator
 
@@ -276,7 +276,7 @@ class Trainer:
         from tqdm import tqdm
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        log = _Log(self.folder / "log.csv") if self.rank == 0 else None
+        log = StepLog(self.folder / "log.csv") if self.rank == 0 else None
         sums: dict[str, float] = {}
         counted, began = 0, time.perf_counter()
         bar = tqdm(
@@ -304,7 +304,7 @@ class Trainer:
                 yield row
 
 
-class _Log:
+class StepLog:
     """A CSV in long form: step, name, value. Lines of a killed run's lost steps stay."""
 
     def __init__(self, path: Path) -> None:
@@ -313,6 +313,7 @@ class _Log:
             path.write_text("step,name,value\n")
 
     def write(self, step: int, row: dict[str, float]) -> None:
+        """Add a step's values."""
         with open(self.path, "a", newline="") as file:
             csv.writer(file).writerows((step, k, f"{v:.6g}") for k, v in row.items())
 
@@ -340,7 +341,23 @@ def _share_gradients(module: nn.Module, world: int) -> None:
         parameter.grad = part.view_as(parameter)
 
 
-def rate_factor(step: int, config: TrainingConfig) -> float:
+class RateSchedule(Protocol):
+    """What `rate_factor` needs of a configuration."""
+
+    @property
+    def steps(self) -> int:
+        """Of the run."""
+
+    @property
+    def warmup(self) -> int:
+        """Steps in which the rate rises."""
+
+    @property
+    def plateau_ends(self) -> int:
+        """Step from which the rate falls."""
+
+
+def rate_factor(step: int, config: RateSchedule) -> float:
     """Learning rate as a share of its peak: a rise, a plateau, and a fall with the root.
 
     The plateau does not depend on the number of steps, so a run can be made longer as long as it
@@ -391,6 +408,7 @@ def _join_people(parts: list[People]) -> People:
     return People(camera=camera, **rest)
 
 
-def _rows(people: People, index: Tensor) -> People:
+def rows_of(people: People, index: Tensor) -> People:
+    """Some of the people."""
     rest = {n: getattr(people, n)[index] for n in People._fields if n != "camera"}
     return People(camera=people.camera.rows(index), **rest)

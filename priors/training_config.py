@@ -66,18 +66,22 @@ def read_config(path: Path) -> TrainingConfig:
     Raises:
         InputError: no such file, no JSON, an unknown name, or a value of the wrong kind.
     """
+    return config_from(read_json_config(path), str(path))
+
+
+def read_json_config(path: Path) -> Any:
+    """What a JSON file holds; InputError where there is none."""
     try:
-        content = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no such configuration file") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no JSON: {str(error).splitlines()[0]}") from None
-    return config_from(content, str(path))
 
 
 def config_from(content: Mapping[str, Any], where: str = "the configuration") -> TrainingConfig:
     """A configuration from names and values; InputError as in `read_config`."""
-    made: TrainingConfig = _build(TrainingConfig, content, where)
+    made: TrainingConfig = build_config(TrainingConfig, content, where)
     if made.steps < 1 or made.batch < 2:
         raise InputError(f"{where}: steps must be at least 1 and batch at least 2")
     if not 0 <= made.falling <= 1:
@@ -85,7 +89,12 @@ def config_from(content: Mapping[str, Any], where: str = "the configuration") ->
     return made
 
 
-def _build(kind: Any, content: Any, where: str) -> Any:
+def build_config(kind: Any, content: Any, where: str, *, start: Any = None) -> Any:
+    """A dataclass of settings from names and values; InputError as in `read_config`.
+
+    What the content leaves out is as in `start`, or the class's default.
+    """
+    start = kind() if start is None else start
     if not isinstance(content, Mapping):
         raise InputError(f"{where} must hold names and values")
     hints = get_type_hints(kind)
@@ -95,9 +104,9 @@ def _build(kind: Any, content: Any, where: str) -> Any:
             raise InputError(f"{where}: unknown name {name!r}; known are {', '.join(hints)}")
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
-            value = _build(hint, value, f"{where}, {name}")
+            value = build_config(hint, value, f"{where}, {name}", start=getattr(start, name))
         elif name == "sizes" and isinstance(value, Mapping):
-            value = {**kind().sizes, **value}
+            value = {**start.sizes, **value}
         elif isinstance(value, list):
             value = tuple(value)
         elif hint in (int, float):
@@ -105,4 +114,4 @@ def _build(kind: Any, content: Any, where: str) -> Any:
             if isinstance(value, bool) or not whole:
                 raise InputError(f"{where}: {name} is {value!r}; give a number ({hint.__name__})")
         values[name] = value
-    return kind(**values)
+    return dataclasses.replace(start, **values)
