@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fitting.fit_scene import multiview as multiview
     from fitting.lift_people import lift as lift
     from fitting.sample_people import sample as sample
+    from fitting.train_on_pictures import train_image as train_image
     from fitting.train_prior import train as train
 
 _VERBS = {
@@ -24,8 +25,18 @@ _VERBS = {
     "doctor": "fitting.diagnosis",
     "sample": "fitting.sample_people",
     "train": "fitting.train_prior",
+    "train_image": "fitting.train_on_pictures",
 }
-__all__ = ["compare", "doctor", "fit", "lift", "multiview", "sample", "train"]
+__all__ = [
+    "compare",
+    "doctor",
+    "fit",
+    "lift",
+    "multiview",
+    "sample",
+    "train",
+    "train_image",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from fitting import cli_compare, cli_lift, cli_multiview, cli_sample
+from fitting import cli_compare, cli_lift, cli_multiview, cli_sample, cli_train_image
 from fitting.cli_arguments import person_number, use_threads
 from models.errors import InputError
 
@@ -185,14 +185,19 @@ def _add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParse
         description="Train a posterior. Writes posterior.safetensors and .json, log.csv and "
         "state.pt; run again with the same arguments, it goes on where it was stopped.",
     )
-    train.add_argument("what", choices=("keypoints", "lifting"), help="what is to be trained")
+    train.add_argument(
+        "what", choices=("keypoints", "image", "lifting"), help="what is to be trained"
+    )
     train.add_argument("--mocap", metavar="DIR", help="folder of AMASS npz files")
     cli_lift.add_training(train)
     train.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     train.add_argument("--validation", metavar="DIR", help="folder of other AMASS npz files")
     train.add_argument(
-        "--config", metavar="JSON", help="what differs from the defaults; lifting: fast, paper, too"
+        "--config",
+        metavar="JSON",
+        help="what differs from the defaults; lifting: fast, paper; image: small, prohmr, too",
     )
+    cli_train_image.add_arguments(train)
     train.add_argument("--steps", type=int)
     train.add_argument("--batch", type=int, help="people a step")
     train.add_argument("--body", help="as in fit")
@@ -214,12 +219,18 @@ def _train(args: argparse.Namespace) -> int:
     from fitting.fit_image import check_device
     from fitting.train_prior import train
 
+    if args.what != "image" and (wrong := cli_train_image.given(args)):
+        raise InputError(f"train {args.what} takes no {wrong[0]}; train image does")
+    if args.what != "lifting" and (wrong := cli_lift.given(args)):
+        raise InputError(f"train {args.what} takes no {wrong[0]}; train lifting does")
     if args.what == "lifting":
         return cli_lift.run_training(args)
-    if args.mocap is None:
-        raise InputError("train keypoints: give --mocap DIR, a folder of AMASS npz files")
     use_threads(args.threads)
     check_device(args.device)
+    if args.what == "image":
+        return cli_train_image.run(args)
+    if args.mocap is None:
+        raise InputError("train keypoints: give --mocap DIR, a folder of AMASS npz files")
     path = train(
         args.mocap,
         args.out,

@@ -91,6 +91,11 @@ def add_training(train: argparse.ArgumentParser) -> None:
     train.add_argument("--detections", metavar="NAME", help="lifting: which data_2d_h36m_NAME.npz")
 
 
+def given(args: argparse.Namespace) -> list[str]:
+    """Names of the options that only lifting has, where they were given."""
+    return [f"--{name}" for name in ("h36m", "detections") if getattr(args, name) is not None]
+
+
 def run_training(args: argparse.Namespace) -> int:
     """`train lifting`."""
     from fitting.fit_image import check_device

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,9 +13,11 @@ from models.keypoints import KeypointSchema
 from models.kinematics import NUM_JOINTS, joint_index
 from priors.data.synthetic import People
 from priors.discriminator import Discriminator, realism_loss
-from priors.encoders import keypoint_boxes
+from priors.encoders import Boxes, keypoint_boxes
+from priors.flow import ConditionalFlow
 from priors.posterior import (
     ROTATION_NUMBERS,
+    Bodies,
     KeypointPosterior,
     camera_numbers_from_pelvis,
     pelvis_from_camera_numbers,
@@ -57,6 +59,36 @@ class Losses(NamedTuple):
     drawn: tuple[Tensor, Tensor]
 
 
+class Told(NamedTuple):
+    """What a posterior says of B people before a body is drawn from it.
+
+    Attributes:
+        context: (B, C) of the flow. camera_numbers: (B, 3) of its head, relative to `box`.
+        scored: (B, K) boolean, which keypoints' pictures count.
+    """
+
+    context: Tensor
+    camera_numbers: Tensor
+    box: Boxes
+    scored: Tensor
+
+
+class FlowPosterior(Protocol):
+    """A posterior over rotations and betas, whatever it was shown."""
+
+    num_betas: int
+
+    @property
+    def flow(self) -> ConditionalFlow:
+        """Over the vectors."""
+
+    def vectors(self, rotations: Tensor, betas: Tensor) -> Tensor:
+        """The flow's vectors of bodies."""
+
+    def bodies(self, latent: Tensor, context: Tensor) -> Bodies:
+        """Bodies of latents."""
+
+
 def posterior_losses(
     posterior: KeypointPosterior,
     body: Body,
@@ -67,14 +99,38 @@ def posterior_losses(
     generator: torch.Generator,
     discriminator: Discriminator | None = None,
 ) -> Losses:
-    """Loss of a batch; the mode and one random sample of each person are decoded.
+    """Loss of a keypoint posterior on a batch; arguments as in `told_losses`.
 
     Args:
         people: with their truth. confidence: (B, K), what the posterior is told of it.
+    """
+    context = posterior.condition(people.keypoints, confidence, people.camera)
+    box = keypoint_boxes(people.keypoints, confidence)
+    far = (people.true_keypoints.nan_to_num() - box.center[:, None]).norm(dim=-1)
+    # clean targets where the detector saw the keypoint
+    scored = (confidence > 0) & (far < 2 * box.side[:, None])
+    told = Told(context, posterior.camera_numbers(context), box, scored)
+    return told_losses(posterior, body, schema, people, told, weights, generator, discriminator)
+
+
+def told_losses(
+    posterior: FlowPosterior,
+    body: Body,
+    schema: KeypointSchema,
+    people: People,
+    told: Told,
+    weights: LossWeights,
+    generator: torch.Generator,
+    discriminator: Discriminator | None = None,
+) -> Losses:
+    """Loss of a batch; the mode and one random sample of each person are decoded.
+
+    Args:
+        people: their truth. told: what the posterior says of them.
         discriminator: for the adversarial term, or None.
     """
     camera, true = people.camera, people
-    context = posterior.condition(people.keypoints, confidence, camera)
+    context, box = told.context, told.box
     target = posterior.vectors(true.rotations, true.betas)
     noise = torch.randn(
         len(target), ROTATION_NUMBERS, generator=generator, dtype=target.dtype, device=target.device
@@ -94,9 +150,8 @@ def posterior_losses(
     is_mode = torch.arange(len(who), device=target.device) < len(target)
 
     pelvis = joint_index("pelvis")
-    box = keypoint_boxes(people.keypoints, confidence)
     true_rest = body.rest_joints(true.betas)[:, pelvis]
-    numbers = posterior.camera_numbers(context)
+    numbers = told.camera_numbers
     true_numbers = camera_numbers_from_pelvis(true.transl + true_rest, box, camera)
     place = pelvis_from_camera_numbers(numbers.clamp(-6, 6), box, camera)
 
@@ -108,19 +163,15 @@ def posterior_losses(
     true_relative = true_points - true_rest[:, None]
     error_3d = (relative[is_mode] - true_relative).abs().sum(-1)
 
-    # 2D: clean targets where the detector saw the keypoint, in box sides (the seed's crop unit)
+    # 2D: in box sides (the seed's crop unit)
     placed = relative + place[who][:, None]
     depth = placed[..., 2:].clamp(min=0.2)
     pixels = placed[..., :2] / depth * camera.focal[who][:, None] + camera.center[who][:, None]
     clean = people.true_keypoints.nan_to_num()
     error_2d = (pixels - clean[who]) / box.side[who][:, None, None]
-    seen = (confidence > 0) & model.available
-    seen &= (clean - box.center[:, None]).norm(dim=-1) < 2 * box.side[:, None]
+    seen = told.scored & model.available
     error_2d = torch.where(seen[who][..., None], error_2d.clamp(-3, 3), 0).abs().sum((-1, -2))
 
-    six = drawn.vectors[..., :ROTATION_NUMBERS].unflatten(-1, (NUM_JOINTS, 2, 3))
-    gram = six @ six.transpose(-1, -2)
-    eye = torch.eye(2, dtype=gram.dtype, device=gram.device)
     terms = {
         "nll": -density.log_prob.mean(),
         "expected_2d": error_2d[~is_mode].mean(),
@@ -128,7 +179,7 @@ def posterior_losses(
         "mode_3d": error_3d.sum(-1).mean(),
         "mode_theta": ((drawn.rotations[is_mode] - true.rotations) ** 2).sum((-1, -2, -3)).mean(),
         "mode_betas": ((drawn.betas[is_mode] - true.betas) ** 2).sum(-1).mean(),
-        "orthonormal": ((gram - eye) ** 2).mean((-1, -2)).sum(-1).mean(),
+        "orthonormal": orthonormal_error(drawn.vectors[..., :ROTATION_NUMBERS]),
         "camera": torch.nn.functional.smooth_l1_loss(
             numbers, true_numbers.clamp(-5, 5), beta=0.1, reduction="none"
         )
@@ -140,3 +191,11 @@ def posterior_losses(
         terms["adversarial"] = realism_loss(scores[is_mode]) + realism_loss(scores[~is_mode])
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
     return Losses(total, terms, (drawn.rotations, drawn.betas))
+
+
+def orthonormal_error(vectors: Tensor) -> Tensor:
+    """How far 24 6D vectors (N, 144) are from two orthonormal columns each; mean over bodies."""
+    six = vectors.unflatten(-1, (NUM_JOINTS, 2, 3))
+    gram = six @ six.transpose(-1, -2)
+    eye = torch.eye(2, dtype=gram.dtype, device=gram.device)
+    return ((gram - eye) ** 2).mean((-1, -2)).sum(-1).mean()

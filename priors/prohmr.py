@@ -7,6 +7,8 @@ inert records, any other name is refused, nothing is run.
 
 from __future__ import annotations
 
+import io
+import json
 import pickle
 import re
 import types
@@ -20,10 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import InputError
+from models.files import write_whole
+from models.kinematics import NUM_JOINTS
 from priors.flow import ConditionalFlow
 from priors.resnet import ResNet
 
 BETAS, CAMERA = 10, 3
+_MEAN_SCALE = 0.9  # of the head's camera before training: two metres fill that share of the crop
 _FLOW = "flow.flow."
 _HEAD = "flow.fc_head."
 _BACKBONE = "backbone."
@@ -129,7 +134,7 @@ def read_prohmr(path: Path, *, dtype: torch.dtype = torch.float32) -> Opened:
     backbone_state = {
         k.removeprefix(_BACKBONE): v for k, v in state.items() if k.startswith(_BACKBONE)
     }
-    backbone = ResNet(50) if "conv1.weight" in backbone_state else None
+    backbone = _backbone_like(backbone_state) if "conv1.weight" in backbone_state else None
     _load(path, "flow", flow, flow_state)
     if head is not None:
         _load(path, "head", head, head_state)
@@ -140,6 +145,76 @@ def read_prohmr(path: Path, *, dtype: torch.dtype = torch.float32) -> Opened:
     left = tuple(sorted(k for k in state if not k.startswith(used) and not _NOT_READ.match(k)))
     posterior = SeedPosterior(flow, head, backbone).to(dtype).eval().requires_grad_(False)
     return Opened(posterior, left, sizes)
+
+
+def _backbone_like(state: Mapping[str, Tensor]) -> ResNet:
+    width = len(state["conv1.weight"])
+    if any(".conv3." in k for k in state):
+        return ResNet(50, width)
+    return ResNet(34 if any(k.startswith("layer3.2.") for k in state) else 18, width)
+
+
+def build_seed(
+    *,
+    hidden: int = 1024,
+    steps: int = 4,
+    blocks: int = 2,
+    depth: int = 50,
+    width: int = 64,
+) -> SeedPosterior:
+    """The seed's posterior before any training, in training mode.
+
+    Args:
+        hidden: of the flow and the head. steps, blocks: of the flow. depth, width: of the ResNet,
+            whose features are the condition (2,048 of a ResNet-50).
+    """
+    backbone = ResNet(depth, width)
+    context = backbone.features
+    head = SeedHead(context, hidden)
+    with torch.no_grad():
+        head.init_cam[..., 0] = _MEAN_SCALE
+        last = head.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.xavier_uniform_(last.weight, gain=0.02)  # begins at the mean
+    flow = ConditionalFlow(NUM_JOINTS * 6, context, hidden=hidden, steps=steps, blocks=blocks)
+    return SeedPosterior(flow, head, backbone)
+
+
+def save_prohmr(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a posterior's weights as the release has them, and a JSON beside, whole or not at all.
+
+    Args:
+        state: of a `SeedPosterior`. facts: training data, configuration, licence, ...
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    prefixes = {"flow.": _FLOW, "head.": _HEAD, "backbone.": _BACKBONE}
+    named = {
+        prefixes[f"{k.partition('.')[0]}."] + k.partition(".")[2]: v.detach().cpu().contiguous()
+        for k, v in state.items()
+    }
+    buffer = io.BytesIO()
+    torch.save({"state_dict": named}, buffer)
+    write_whole(path, buffer.getvalue())
+    write_whole(path.with_suffix(".json"), (json.dumps(dict(facts), indent=1) + "\n").encode())
+
+
+def read_backbone(path: Path) -> dict[str, Tensor] | None:
+    """Weights of an image network alone, with torchvision's names; None where it is no such file.
+
+    Raises:
+        InputError: no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint file")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # the released checkpoints name classes, and are read elsewhere
+        return None
+    if not isinstance(loaded, dict) or "conv1.weight" not in loaded:
+        return None
+    return _without(loaded, ("fc.weight", "fc.bias"))
 
 
 def _without(state: Mapping[str, Tensor], names: tuple[str, ...]) -> dict[str, Tensor]:

@@ -149,7 +149,7 @@ class Trainer:
         ]
         people = _join_people(parts)
         order = torch.randperm(count, generator=generator, device=self.device)
-        people = _rows(people, order)
+        people = rows_of(people, order)
         told = disguise(people.confidence, self.schema, self.config.unseen, generator)
         return people, told, generator
 
@@ -392,6 +392,7 @@ def _join_people(parts: list[People]) -> People:
     return People(camera=camera, **rest)
 
 
-def _rows(people: People, index: Tensor) -> People:
+def rows_of(people: People, index: Tensor) -> People:
+    """Some of the people."""
     rest = {n: getattr(people, n)[index] for n in People._fields if n != "camera"}
     return People(camera=people.camera.rows(index), **rest)

@@ -108,8 +108,12 @@ def config_from(content: Mapping[str, Any], where: str = "the configuration") ->
     return made
 
 
-def build_config(kind: Any, content: Any, where: str) -> Any:
-    """A configuration of a kind of dataclass from names and values; InputError as above."""
+def build_config(kind: Any, content: Any, where: str, *, start: Any = None) -> Any:
+    """A dataclass of settings from names and values; InputError as in `read_config`.
+
+    What the content leaves out is as in `start`, or the class's default.
+    """
+    start = kind() if start is None else start
     if not isinstance(content, Mapping):
         raise InputError(f"{where} must hold names and values")
     hints = get_type_hints(kind)
@@ -119,9 +123,9 @@ def build_config(kind: Any, content: Any, where: str) -> Any:
             raise InputError(f"{where}: unknown name {name!r}; known are {', '.join(hints)}")
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
-            value = build_config(hint, value, f"{where}, {name}")
+            value = build_config(hint, value, f"{where}, {name}", start=getattr(start, name))
         elif name == "sizes" and isinstance(value, Mapping):
-            value = {**kind().sizes, **value}
+            value = {**start.sizes, **value}
         elif isinstance(value, list):
             value = tuple(value)
         elif hint in (int, float):
@@ -129,4 +133,4 @@ def build_config(kind: Any, content: Any, where: str) -> Any:
             if isinstance(value, bool) or not whole:
                 raise InputError(f"{where}: {name} is {value!r}; give a number ({hint.__name__})")
         values[name] = value
-    return kind(**values)
+    return dataclasses.replace(start, **values)

@@ -1,0 +1,141 @@
+"""Image posteriors as files; the built-in one."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.errors import InputError
+from priors.checkpoints import save_posterior
+from priors.image_checkpoints import (
+    FORMAT,
+    is_image_posterior,
+    load_image_posterior,
+    save_image_posterior,
+)
+from tests.priors.image_people import ENCODER, IMAGE_SIZE, SIZES, make_posterior, make_seen
+
+WEIGHTS = Path(str(resources.files("priors") / "weights"))
+MEBIBYTE = 2**20
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A posterior on the disk, its keypoint posterior beside it."""
+    posterior = make_posterior()
+    base = tmp_path / "base.safetensors"
+    save_posterior(
+        base, posterior.keypoint_posterior, {"keypoints": 25, **SIZES},
+        {"schema": "body25", "body": "open"},
+    )  # fmt: skip
+    path = tmp_path / "image.safetensors"
+    sizes = {"image_size": IMAGE_SIZE, "fusion": 16, "encoder": ENCODER}
+    save_image_posterior(
+        path, posterior.state_dict(), sizes, base, {"schema": "body25", "body": "open"}
+    )
+    return path, posterior
+
+
+@torch.no_grad()
+def test_what_was_saved_is_what_is_loaded(saved):
+    path, posterior = saved
+    loaded, about = load_image_posterior(path)
+    assert about["schema"] == "body25"
+    assert not loaded.training
+    seen, _ = make_seen()
+    torch.testing.assert_close(
+        loaded.condition(seen), posterior.condition(seen), atol=5e-3, rtol=5e-3
+    )  # stored in 16 bits
+    assert not any(k.startswith("keypoint_posterior.") for k in load_file(path))
+    assert is_image_posterior(path)
+    assert not is_image_posterior(path.with_name("base.safetensors"))
+    assert not is_image_posterior(path.with_name("nothing.safetensors"))
+    double = load_image_posterior(path, dtype=torch.float64)[0]
+    assert double.fusion.leave.weight.dtype == torch.float64
+
+
+def change_json(path, **changes):
+    beside = path.with_suffix(".json")
+    beside.write_text(json.dumps({**json.loads(beside.read_text()), **changes}))
+
+
+def change_weights(path, **changes):
+    save_file({**load_file(path), **changes}, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.write_bytes(p.read_bytes()[:1000]), "cannot be read as safetensors"),
+        (lambda p: p.unlink(), "no such checkpoint file"),
+        (lambda p: p.with_suffix(".json").unlink(), "no such file; a posterior needs it"),
+        (lambda p: p.with_suffix(".json").write_text("{"), "cannot be read"),
+        (lambda p: change_json(p, format="another"), "does not describe"),
+        (lambda p: change_json(p, version=7), "format version 7"),
+        (lambda p: change_json(p, sizes={"wide": 3}), "sizes do not build"),
+        (lambda p: change_json(p, sizes={"image_size": 32, "fusion": 24, "encoder": ENCODER}),
+         "has shape"),
+        (lambda p: change_json(p, schema="nobody"), "no known keypoint schema"),
+        (lambda p: change_json(p, keypoint_posterior=3), "names no keypoint posterior"),
+        (lambda p: change_json(p, keypoint_posterior={"file": "../base.safetensors",
+                                                      "sha256": "0"}), "names no keypoint post"),
+        (lambda p: p.with_name("base.safetensors").unlink(), "needs the keypoint posterior"),
+        (lambda p: change_weights(p, more=torch.zeros(2)), "1 left over"),
+        (lambda p: change_weights(p, **{"fusion.leave.bias": torch.full((8,), torch.nan).half()}),
+         "NaN or infinite"),
+        (lambda p: change_weights(p.with_name("base.safetensors"),
+                                  **{"camera_head.0.bias": torch.zeros(256)}), "another base"),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_one_line(saved, damage, message):
+    path, _ = saved
+    damage(path)
+    with pytest.raises(InputError, match=message) as error:
+        load_image_posterior(path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_built_in_one_is_small_and_tells_what_it_is():
+    path = WEIGHTS / "image_small.safetensors"
+    posterior, about = load_image_posterior(path)
+    assert about["format"] == FORMAT
+    assert about["body"] == "open"
+    assert "synthetic" in about["domain"]
+    assert "CMU" in about["trained_on"]["credit"] or "mocap" in about["trained_on"]["credit"]
+    assert posterior.image_size == 128
+    assert path.stat().st_size < 4 * MEBIBYTE
+    assert sum(p.stat().st_size for p in WEIGHTS.iterdir()) < 16 * MEBIBYTE
+
+
+@torch.no_grad()
+def test_the_built_in_one_sees(shared):
+    """On people, poses and pictures that it was not trained on."""
+    from fitting.metrics import pa_mpjpe
+    from models.body_files import find_body
+    from priors.data.mocap import read_mocap
+    from priors.data.picture_sets import PictureMaker, PictureSettings
+    from priors.image_posterior import Seen
+
+    body = find_body("open-low")
+    files = sorted((shared / "mocap" / "test").glob("*.npz"))[::5]
+    maker = PictureMaker(body, body, read_mocap(files), PictureSettings(margin=1.0, seed=77))
+    posterior, _ = load_image_posterior(WEIGHTS / "image_small.safetensors")
+    errors = {}
+    for number in (0, 1, 3, 4):
+        shown = maker.part(number)
+        people = shown.people
+        truth = body.joints(people.betas, people.rotations)
+        for name, pictures, keypoints in (("nothing", 0, 0), ("picture", 1, 0), ("both", 1, 1)):
+            seen = Seen(
+                shown.images.float() / 255, torch.full((16,), bool(pictures)), people.keypoints,
+                keypoints * people.confidence, people.camera, shown.box,
+            )  # fmt: skip
+            mode = posterior.mode(posterior.condition(seen))
+            joints = body.joints(mode.betas[:, 0], mode.rotations[:, 0])
+            errors.setdefault(name, []).append(pa_mpjpe(joints, truth))
+    found = {name: float(torch.cat(values).mean()) for name, values in errors.items()}
+    assert found["picture"] < 0.9 * found["nothing"]
+    assert found["both"] < 0.75 * found["picture"]
