@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fitting.compare_recipes import compare as compare
     from fitting.diagnosis import doctor as doctor
+    from fitting.evaluate_posterior import evaluate as evaluate
     from fitting.fit_image import fit as fit
     from fitting.fit_scene import multiview as multiview
     from fitting.train_prior import train as train
@@ -20,8 +21,9 @@ _VERBS = {
     "compare": "fitting.compare_recipes",
     "doctor": "fitting.diagnosis",
     "train": "fitting.train_prior",
+    "evaluate": "fitting.evaluate_posterior",
 }
-__all__ = ["compare", "doctor", "fit", "multiview", "train"]
+__all__ = ["compare", "doctor", "evaluate", "fit", "multiview", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from fitting import cli_compare, cli_multiview
+from fitting import cli_compare, cli_evaluate, cli_multiview
 from fitting.cli_arguments import person_number, use_threads
 from models.errors import InputError
 
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_compare.add(verbs, common)
     cli_multiview.add(verbs, common)
     _add_train(verbs, common)
+    cli_evaluate.add(verbs, common)
     doctor = verbs.add_parser(
         "doctor", parents=[common], help="what this machine has, and how to get what is missing"
     )

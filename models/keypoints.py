@@ -295,8 +295,13 @@ _PROHMR_EXTRA = (
     *("Pelvis", "Thorax", "Spine", "Jaw", "Head"),
 )
 PROHMR44 = KeypointSchema("prohmr44", (*BODY25.names, *_PROHMR_EXTRA), BODY25.edges)
+SPIN24 = KeypointSchema(  # of SPIN's dataset files: "part" and "S"
+    "spin24",
+    (*_PROHMR_EXTRA, *_COCO_NAMES[: _COCO_NAMES.index("LShoulder")]),
+    tuple((f"lsp:{a}", f"lsp:{b}") for a, b in LSP14.edges if {a, b} <= set(_LSP_NAMES)),
+)
 
 SCHEMAS: dict[str, KeypointSchema] = {
     s.name: s
-    for s in (BODY25, COCO17, COCO18, HALPE26, MEDIAPIPE33, H36M17, LSP14, SMPL24, PROHMR44)
+    for s in (BODY25, COCO17, COCO18, HALPE26, MEDIAPIPE33, H36M17, LSP14, SMPL24, PROHMR44, SPIN24)
 }

@@ -129,7 +129,9 @@ def read_prohmr(path: Path, *, dtype: torch.dtype = torch.float32) -> Opened:
     backbone_state = {
         k.removeprefix(_BACKBONE): v for k, v in state.items() if k.startswith(_BACKBONE)
     }
-    backbone = ResNet(50) if "conv1.weight" in backbone_state else None
+    backbone = None
+    if "conv1.weight" in backbone_state:
+        backbone = ResNet(50, width=len(backbone_state["conv1.weight"]))
     _load(path, "flow", flow, flow_state)
     if head is not None:
         _load(path, "head", head, head_state)

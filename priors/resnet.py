@@ -5,6 +5,8 @@ torchvision has no build for the CPU build of torch; weights saved from its mode
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 
@@ -62,21 +64,28 @@ class ResNet(nn.Module):
     """An image encoder: average-pooled features, no classifier.
 
     Args:
-        depth: 18, 34 or 50. width: channels of the first stage (64 in the paper).
+        depth: 18, 34 or 50. width: channels of the first stage (64 in the paper); they double from
+            stage to stage. widths: of all four stages, in its place.
     """
 
-    def __init__(self, depth: int = 50, width: int = 64) -> None:
+    def __init__(
+        self, depth: int = 50, width: int = 64, *, widths: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
         if depth not in _DEPTHS:
             raise ValueError(f"depth {depth}: choose from {sorted(_DEPTHS)}")
         block, counts = _DEPTHS[depth]
+        widths = [width * 2**stage for stage in range(4)] if widths is None else widths
+        width = widths[0]
         self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
         self.features = width
+        self.stage_features: list[int] = []
         for stage, count in enumerate(counts):
-            layer = self._stage(block, width * 2**stage, count, 1 if stage == 0 else 2)
+            layer = self._stage(block, widths[stage], count, 1 if stage == 0 else 2)
             self.add_module(f"layer{stage + 1}", layer)  # torchvision's names
+            self.stage_features.append(self.features)
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -99,7 +108,13 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, C) of images (B, 3, H, W), normalised as the weights want it."""
+        return self.pyramid(images)[-1].mean((-1, -2))
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """The four stages' features, at a quarter to a 32nd of the resolution."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        found = []
         for stage in self.stages:
             x = stage(x)
-        return x.mean((-1, -2))
+            found.append(x)
+        return found
