@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fitting.compare_recipes import compare as compare
     from fitting.diagnosis import doctor as doctor
+    from fitting.evaluate_posterior import evaluate as evaluate
     from fitting.fit_image import fit as fit
     from fitting.fit_scene import multiview as multiview
     from fitting.lift_people import lift as lift
@@ -26,10 +27,12 @@ _VERBS = {
     "sample": "fitting.sample_people",
     "train": "fitting.train_prior",
     "train_image": "fitting.train_on_pictures",
+    "evaluate": "fitting.evaluate_posterior",
 }
 __all__ = [
     "compare",
     "doctor",
+    "evaluate",
     "fit",
     "lift",
     "multiview",

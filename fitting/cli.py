@@ -8,7 +8,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from fitting import cli_compare, cli_lift, cli_multiview, cli_sample, cli_train_image
+from fitting import (
+    cli_compare,
+    cli_evaluate,
+    cli_lift,
+    cli_multiview,
+    cli_sample,
+    cli_train_image,
+)
 from fitting.cli_arguments import person_number, use_threads
 from models.errors import InputError
 
@@ -69,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_lift.add(verbs, common)
     cli_sample.add(verbs, common)
     _add_train(verbs, common)
+    cli_evaluate.add(verbs, common)
     doctor = verbs.add_parser(
         "doctor", parents=[common], help="what this machine has, and how to get what is missing"
     )

@@ -16,6 +16,7 @@ from models.body import Body
 from models.errors import InputError
 from priors.base import Pose, PriorModel
 from priors.load import load as load_prior
+from priors.picture_prior import show
 
 DEFAULT_RECIPES = ("regression", "flow", "smplify", "spin", "smplifyx")
 REGRESSION = "regression"
@@ -94,7 +95,8 @@ def modes_of(
     if not any(one.from_mode for one in contestants):
         return None
     name = prior or RECIPES[REGRESSION].prior
-    told = tell(load_prior(name, dtype=dtype, device=device), group.problem, body)
+    model = _shown(load_prior(name, dtype=dtype, device=device), group)
+    told = tell(model, group.problem, body)
     start = told.start()
     if start is None:
         raise InputError(f"prior {name}: has no mode to begin at; give a posterior")
@@ -113,4 +115,10 @@ def fit_contestant(
         told = tell(one.prior, group.problem, body)
         result = fit_people(group.problem, body, told, one.recipe, start=mode, solver=solver)
         return replace(result, recipe=one.name)
-    return fit_seen(group.problem, body, one.prior, one.recipe, solver=solver)
+    model = _shown(one.prior, group)
+    return fit_seen(group.problem, body, model, one.recipe, solver=solver)
+
+
+def _shown(prior: PriorModel, group: Crowd) -> PriorModel:
+    """The prior, shown everybody's picture if it looks at pictures."""
+    return show(prior, [seen.picture.pixels for seen in group.seen])

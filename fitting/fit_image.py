@@ -32,6 +32,7 @@ from models.cameras import Camera
 from models.errors import InputError
 from priors.base import PriorModel
 from priors.load import load as load_prior
+from priors.picture_prior import show
 
 DEFAULT_RECIPE = "flow"
 MESH_FORMATS = ("obj", "glb", "ply")
@@ -158,6 +159,7 @@ def fit(
             torch.tensor(detections.confidence, dtype=dtype, device=device),
             Camera.from_size(*size, focal_px).to(dtype=dtype, device=device),
         )
+        chosen = show(chosen, None if picture is None else [picture.pixels] * len(problem))
         fitted = _fit(problem, model, chosen, recipe, progress, solver)
         report["seconds_fit"] = fitted.seconds
         if samples is not None:

@@ -26,6 +26,7 @@ from models.body_files import find_body
 from models.errors import InputError
 from priors.base import PriorModel
 from priors.load import load as load_prior
+from priors.picture_prior import PicturePrior
 
 DEFAULT_PRIOR = "keypoint-flow"
 SUMMARY = "summary.json"
@@ -144,6 +145,8 @@ def multiview(
         kept = [frame for frame in read.frames if finished(target, frame, settings)]
     model = model.to(dtype=dtype, device=device)
     chosen = load_prior(prior, num_betas=model.num_betas, dtype=dtype, device=device)
+    if isinstance(chosen, PicturePrior):
+        raise InputError(f"prior {prior}: looks at one picture; several views need keypoint-flow")
     warnings = [*read.notes, *lonely_views(everyone, read.views)]
     files: list[Path] = []
     fits: list[ViewsResult] = []

@@ -13,6 +13,7 @@ from fitting.problem import FitProblem
 from fitting.recipes import Recipe
 from models.body import Body
 from priors.base import PosePrior, PriorModel
+from priors.picture_prior import rows_of
 
 
 def fit_seen(
@@ -46,7 +47,7 @@ def fit_seen(
         return first
     again = problem.rows(rows)
     trusted = torch.where(doubted[rows], 0, again.confidence)
-    told = tell(model, replace(again, confidence=trusted), body)
+    told = tell(rows_of(model, rows), replace(again, confidence=trusted), body)
     second = fit_people(again, body, told, recipe, solver=solver)
     second = replace(
         second, doubted=doubted[rows], iterations=second.iterations + first.iterations[rows]

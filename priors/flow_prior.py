@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from models.keypoints import KeypointSchema
 from models.rotations import rotation_6d_jacobian, rotation_6d_to_matrix
 from priors.base import Pose, PosePrior, PullBack, Start, Term
 from priors.bound_flow import BoundFlow
+from priors.flow import ConditionalFlow
 from priors.posterior import (
     NUM_JOINTS,
     ROTATION_NUMBERS,
@@ -22,6 +24,19 @@ from priors.posterior import (
 )
 
 _USUAL_DRAWS, _USUAL_SPREAD = 4, 0.5
+
+
+class FlowPosterior(Protocol):
+    """A flow over bodies, whatever its condition is made of."""
+
+    @property
+    def flow(self) -> ConditionalFlow:
+        """The flow itself."""
+        ...
+
+    def vectors(self, rotations: Tensor, betas: Tensor) -> Tensor:
+        """The flow's vectors of bodies."""
+        ...
 
 
 class FlowPrior:
@@ -50,19 +65,12 @@ class FlowPrior:
         Fixed draws: it is the same in every run.
         """
         like = next(self.posterior.parameters())
-        nothing = like.new_zeros(_USUAL_DRAWS, len(self.schema))
+        nothing = like.new_zeros(1, len(self.schema))
         pixels = nothing[..., None].expand(-1, -1, 2)
         camera = Camera(torch.ones_like(pixels[:, 0]), torch.zeros_like(pixels[:, 0]))
         with torch.no_grad():
             context = self.posterior.condition(pixels, nothing, camera)
-            flow = replace(BoundFlow.bind(self.posterior.flow, context), scale=None)
-            generator = torch.Generator().manual_seed(0)
-            shape = (_USUAL_DRAWS, flow.features)
-            latent = torch.randn(shape, generator=generator, dtype=torch.float64).to(like)
-            given = FlowGiven(self.name, self.posterior, context, flow, None, None)
-            pose, pull_back = given.linearize(_USUAL_SPREAD * latent)
-            eye = torch.eye(NUM_JOINTS * 3 + pose.betas.shape[-1], dtype=like.dtype).to(like)
-            return pull_back(eye.expand(_USUAL_DRAWS, -1, -1)).mean(0)
+        return usual_derivatives(self.posterior, context)
 
     @torch.no_grad()
     def given(
@@ -98,13 +106,31 @@ class FlowPrior:
         return FlowGiven(self.name, self.posterior, context, flow, start, self.usual)
 
 
+@torch.no_grad()
+def usual_derivatives(posterior: FlowPosterior, context: Tensor) -> Tensor:
+    """(72 + S, D): mean derivative of the pose by the unscaled latent, over a few fixed draws.
+
+    Args:
+        context: (1, C) of somebody of whom nothing was seen.
+    """
+    context = context.expand(_USUAL_DRAWS, -1)
+    flow = replace(BoundFlow.bind(posterior.flow, context), scale=None)
+    generator = torch.Generator().manual_seed(0)
+    shape = (_USUAL_DRAWS, flow.features)
+    latent = torch.randn(shape, generator=generator, dtype=torch.float64).to(context)
+    given = FlowGiven("usual", posterior, context, flow, None, None)
+    pose, pull_back = given.linearize(_USUAL_SPREAD * latent)
+    eye = torch.eye(NUM_JOINTS * 3 + pose.betas.shape[-1], dtype=context.dtype).to(context)
+    return pull_back(eye.expand(_USUAL_DRAWS, -1, -1)).mean(0)
+
+
 class FlowGiven(PosePrior):
     """p(body | seen) of B people; `context` (B, C) is what was seen of each."""
 
     def __init__(
         self,
         name: str,
-        posterior: KeypointPosterior,
+        posterior: FlowPosterior,
         context: Tensor,
         flow: BoundFlow,
         start: Start | None,

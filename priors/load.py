@@ -17,12 +17,17 @@ from priors.checkpoints import load_posterior
 from priors.flow_prior import FlowPrior
 from priors.gaussian import GaussianPose
 from priors.gmm import MaxMixturePose, TrueMixturePose
+from priors.image_checkpoints import is_image_posterior, load_image_posterior
+from priors.image_prior import ImagePrior
 from priors.joint_limits import ExponentialBending, HingeLimits
+from priors.prohmr import read_prohmr
 from priors.rotation_prior import POSE_SIZE, UP_SIZE, PoseTerm, RotationPrior
+from priors.seed_prior import SeedPrior
 
 BUILT_IN = {
     "keypoint-flow": "flow posterior that looks at the keypoints (the default)",
     "pose-flow": "the same, told that nothing was seen: a prior over poses and shapes",
+    "image-small": "flow posterior that looks at the picture and the keypoints (drawn pictures)",
     "gmm": "max-mixture of 8 Gaussians over body poses, with knee and elbow limits",
     "gmm-true": "the same Gaussians as a true mixture: all count, not the best one alone",
     "gaussian": "one Gaussian over body poses, with knee and elbow limits",
@@ -33,6 +38,8 @@ _POSTERIORS = {
     "keypoint-flow": ("keypoint_flow.safetensors", False),
     "pose-flow": ("keypoint_flow.safetensors", True),
 }
+IMAGE_POSTERIORS = {"image-small": "image_small.safetensors"}
+_PROHMR = (".pt", ".ckpt")  # released checkpoints
 _FILES = {
     "gmm": "gmm8.npz",
     "gmm-true": "gmm8.npz",
@@ -52,8 +59,8 @@ def load(
 ) -> PriorModel:
     """A built-in prior by name, or a file.
 
-    Files: a posterior trained here (.safetensors with its JSON beside it), SMPLify's mixture
-    (`gmm_08.pkl`), or an npz like it.
+    Files: a posterior trained here (.safetensors with its JSON beside it), ProHMR's released
+    checkpoint (.pt, .ckpt), SMPLify's mixture (`gmm_08.pkl`), or an npz like it.
 
     Args:
         name_or_path: see `BUILT_IN`. num_betas: S of the body it is for.
@@ -66,12 +73,14 @@ def load(
         InputError: no such prior or file, a file that is something else, or a posterior where
             `bending` wants a mixture.
     """
-    if bending and (name_or_path in _POSTERIORS or name_or_path.endswith(".safetensors")):
+    posterior = name_or_path in (*_POSTERIORS, *IMAGE_POSTERIORS)
+    posterior |= name_or_path.endswith((".safetensors", *_PROHMR))
+    if bending and posterior:
         raise InputError(
             f"prior {name_or_path}: SMPLify's recipes need a mixture; give gmm_08.pkl or smplify"
         )
     bending = bending or name_or_path == "smplify"
-    if name_or_path in _POSTERIORS or name_or_path.endswith(".safetensors"):
+    if posterior:
         return _load_flow(name_or_path, dtype=dtype, device=device)
     if name_or_path in BUILT_IN:
         arrays = _read_built_in(_FILES[name_or_path])
@@ -102,12 +111,21 @@ def load(
     return prior.to(dtype=dtype, device=device)
 
 
-def _load_flow(name_or_path: str, *, dtype: torch.dtype, device: torch.device | str) -> FlowPrior:
+def _load_flow(name_or_path: str, *, dtype: torch.dtype, device: torch.device | str) -> PriorModel:
     blind = False
     path = Path(name_or_path).expanduser()
     if name_or_path in _POSTERIORS:
         file, blind = _POSTERIORS[name_or_path]
         path = Path(str(resources.files("priors") / "weights" / file))
+    elif path.suffix in _PROHMR:
+        opened = read_prohmr(path, dtype=dtype)
+        opened.posterior.to(device)
+        return SeedPrior(path.stem, opened)
+    elif name_or_path in IMAGE_POSTERIORS:
+        path = Path(str(resources.files("priors") / "weights" / IMAGE_POSTERIORS[name_or_path]))
+        return _load_image(name_or_path, path, dtype, device)
+    elif is_image_posterior(path):
+        return _load_image(path.stem, path, dtype, device)
     posterior, about = load_posterior(path, dtype=dtype, device=device)
     return FlowPrior(
         name_or_path if name_or_path in _POSTERIORS else path.stem,
@@ -115,6 +133,13 @@ def _load_flow(name_or_path: str, *, dtype: torch.dtype, device: torch.device | 
         SCHEMAS[about["schema"]],
         blind=blind,
     )
+
+
+def _load_image(
+    name: str, path: Path, dtype: torch.dtype, device: torch.device | str
+) -> ImagePrior:
+    posterior, about = load_image_posterior(path, dtype=dtype, device=device)
+    return ImagePrior(name, posterior, SCHEMAS[about["schema"]])
 
 
 def _read_built_in(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -180,6 +180,18 @@ class PeopleMaker:
         camera = Camera(focal[:, None].expand(-1, 2), size / 2)
         transl = self._place(rotations, betas, focal, size, uniform)
 
+        return self.watch(rotations, betas, transl, camera, size, generator)
+
+    def watch(
+        self,
+        rotations: Tensor,
+        betas: Tensor,
+        transl: Tensor,
+        camera: Camera,
+        size: Tensor,
+        generator: torch.Generator,
+    ) -> People:
+        """What the detector makes of people who stand there already; shapes as in `People`."""
         points = self.body.keypoints(betas, rotations, self.schema, transl)
         true, in_front = camera.project(points)
         keypoints, confidence = self._detect(true, in_front, points, rotations, size, generator)

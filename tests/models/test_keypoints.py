@@ -32,6 +32,7 @@ def test_lengths():
         "lsp14": 14,
         "smpl24": 24,
         "prohmr44": 44,
+        "spin24": 24,
     }
 
 

@@ -1,0 +1,86 @@
+"""The image posterior as the solver sees it: told the picture, the keypoints, or both."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from models.body import Body
+from models.cameras import Camera
+from models.keypoints import KeypointSchema
+from priors.base import Start
+from priors.bound_flow import BoundFlow
+from priors.encoders import Boxes
+from priors.flow_prior import FlowGiven, to_schema, usual_derivatives
+from priors.image_posterior import ImagePosterior, Seen
+from priors.picture_prior import PicturePrior
+
+
+class ImagePrior(PicturePrior):
+    """An image posterior, ready to be shown pictures and told keypoints.
+
+    Args:
+        name: what results call it. posterior: in evaluation mode. schema: of its keypoints.
+        told: it is told the keypoints, too; else they only say where to cut the picture and where
+            the fit is to lead.
+    """
+
+    def __init__(
+        self, name: str, posterior: ImagePosterior, schema: KeypointSchema, *, told: bool = True
+    ) -> None:
+        self.name, self.posterior, self.schema, self.told = name, posterior, schema, told
+        self.image_size = posterior.image_size
+
+    @cached_property
+    def usual(self) -> Tensor:
+        """(72 + S, D): mean derivative of the pose by the latent of somebody unseen."""
+        like = next(self.posterior.parameters())
+        keypoints = like.new_zeros(1, len(self.schema), 2)
+        two, one = like.new_ones(1, 2), like.new_ones(1)
+        nothing = Seen(
+            like.new_zeros(1, 3, self.image_size, self.image_size),
+            torch.zeros(1, dtype=torch.bool, device=like.device),
+            keypoints,
+            keypoints[..., 0],
+            Camera(two, two),
+            Boxes(two, one),
+        )
+        with torch.no_grad():
+            context = self.posterior.condition(nothing)
+        return usual_derivatives(self.posterior, context)
+
+    @torch.no_grad()
+    def given(
+        self,
+        schema: KeypointSchema,
+        keypoints: Tensor,
+        confidence: Tensor,
+        camera: Camera,
+        body: Body,
+    ) -> FlowGiven:
+        """The posterior of B people whose pictures it was shown."""
+        seen = self.seen(schema, keypoints, confidence, camera)
+        context = self.posterior.condition(seen)
+        flow = BoundFlow.bind(self.posterior.flow, context)
+        given = FlowGiven(self.name, self.posterior, context, flow, None, self.usual)
+        latent = context.new_zeros(len(context), flow.features)
+        mode = given.decode(latent)
+        transl = self.posterior.translation(context, mode.betas, seen, body)
+        start = Start(latent, transl)
+        return FlowGiven(self.name, self.posterior, context, flow, start, self.usual)
+
+    def seen(
+        self, schema: KeypointSchema, keypoints: Tensor, confidence: Tensor, camera: Camera
+    ) -> Seen:
+        """What the posterior is shown of people with keypoints (B, K, 2), (B, K)."""
+        crops = self.look(keypoints, confidence)
+        points, trust = to_schema(schema, self.schema, keypoints, confidence)
+        if not self.told:
+            trust = torch.zeros_like(trust)
+        points = torch.where((trust > 0)[..., None], points, 0)
+        people = torch.arange(len(points), device=points.device)
+        focal, center = (t.expand(len(points), 2) for t in (camera.focal, camera.center))
+        each = Camera(focal, center).rows(people)
+        return Seen(crops.images, crops.has_image, points, trust, each, crops.box)
