@@ -105,7 +105,7 @@ def test_other_mistakes(mocap, tmp_path, capsys):
     assert main(["train", "image", "--out", out]) == 2
     assert "give --mocap DIR" in capsys.readouterr().err
     assert main(["train", "keypoints", "--out", out]) == 2
-    assert "train keypoints needs --mocap" in capsys.readouterr().err
+    assert "train keypoints: give --mocap DIR" in capsys.readouterr().err
     assert main(["train", "keypoints", "--mocap", str(mocap), "--out", out, "--pictures", "3"]) == 2
     assert "takes no --pictures; train image does" in capsys.readouterr().err
     given = ["--dataset", "a.npz", "--dataset", "b.npz", "--images", "x"]

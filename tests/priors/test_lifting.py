@@ -236,7 +236,8 @@ def test_every_schema_gives_the_limbs_by_name(name):
     moved, trust = to_joints(schema, JOINTS, points, torch.ones(1, len(schema)))
     for joint in ("Knee", "Ankle", "Elbow", "Wrist", "Shoulder", "Hip"):
         for letter, side in (("L", "left"), ("R", "right")):
-            here = letter + joint if letter + joint in schema else f"{side}_{joint.lower()}"
+            names = (letter + joint, f"{side}_{joint.lower()}", f"lsp:{letter}{joint}")
+            here = next(name for name in names if name in schema)
             place = JOINTS.index(letter + joint)
             assert trust[0, place] == 1
             assert torch.equal(moved[0, place], points[0, schema.index(here)])
