@@ -35,6 +35,7 @@ from models.cameras import Camera
 from models.errors import InputError
 from priors.flow_prior import FlowGiven
 from priors.load import load as load_prior
+from priors.picture_prior import show
 
 DEFAULT_PRIOR = "keypoint-flow"
 DEFAULT_COUNT, DEFAULT_MODES = 4096, 5
@@ -158,7 +159,8 @@ def sample(
             torch.tensor(detections.confidence, dtype=dtype, device=device),
             camera,
         )
-        given = tell(looking, problem, model)
+        pictures = None if picture is None else [picture.pixels] * len(problem)
+        given = tell(show(looking, pictures), problem, model)
     if given is not None and (not isinstance(given, FlowGiven) or given.start() is None):
         raise InputError(
             f"prior {looking.name}: only a posterior that looks at the keypoints can be sampled; "

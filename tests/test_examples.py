@@ -66,6 +66,33 @@ def test_compare_smplify(tmp_path, monkeypatch, capsys):
     assert (out / "compare.html").is_file()
 
 
+def test_sample_people(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "there"
+    monkeypatch.setattr(sys, "argv", ["04_sample_people.py", "--out", str(out)])
+    runpy.run_path(str(ROOT / "examples" / "04_sample_people.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "person 0: modes of" in printed
+    ankle = re.search(r"left_ankle +(\d+) cm", printed)
+    shoulder = re.search(r"left_shoulder +(\d+) cm", printed)
+    assert ankle
+    assert shoulder
+    # the picture cuts the legs off
+    assert int(ankle.group(1)) > int(shoulder.group(1))
+    assert (out / "camera_0_samples.npz").is_file()
+
+
+def test_lift_skeletons(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "there"
+    monkeypatch.setattr(sys, "argv", ["05_lift_skeletons.py", "--out", str(out)])
+    runpy.run_path(str(ROOT / "examples" / "05_lift_skeletons.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    head = re.search(r"HeadTop +\S+ (\S+) ", printed)
+    assert head
+    assert float(head.group(1)) < -0.4  # above the pelvis
+    assert "nats likelier" in printed
+    assert (out / "astronaut_0.npz").is_file()
+
+
 def test_multiview_makes_its_scene_and_meets_the_truth(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "02_multiview.py"],

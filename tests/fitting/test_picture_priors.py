@@ -158,3 +158,16 @@ def test_crops_of_another_size_are_refused(model, make_crowd, body):
     box = crop_box(problem.keypoints, problem.confidence)
     with pytest.raises(InputError, match="64 pixels"):
         tell(model.show(ReadyCrops(torch.zeros(1, 3, 32, 32), box)), problem, body)
+
+
+def test_samples_depend_on_the_picture(weights):
+    from fitting import sample
+
+    settings = {"count": 20, "modes": 2, "prior": str(weights)}
+    seen = sample(PICTURE, KEYPOINTS, **settings).people[0].draws.joints3d
+    again = sample(PICTURE, KEYPOINTS, **settings).people[0].draws.joints3d
+    told = sample(PICTURE, KEYPOINTS, **{**settings, "prior": None}).people[0].draws.joints3d
+    assert torch.equal(seen, again)
+    assert (seen[0] - told[0]).norm(dim=-1).max() > 1e-3
+    with pytest.raises(InputError, match="give the picture, not only its size"):
+        sample(None, KEYPOINTS, image_size=(512, 512), **settings)
