@@ -189,7 +189,7 @@ def _add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParse
     train = verbs.add_parser(
         "train",
         parents=[common],
-        help="train a posterior on your own motion capture",
+        help="train a posterior or a lifter on your own data",
         description="Train a posterior. Writes posterior.safetensors and .json, log.csv and "
         "state.pt; run again with the same arguments, it goes on where it was stopped.",
     )

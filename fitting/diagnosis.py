@@ -37,7 +37,9 @@ def doctor() -> str:
         )
     for name, what in BUILT_IN.items():
         lines.append(("prior", f"{name}: {what}"))
+    lines.append(("prior", "lifting: the mixture beside the lifted skeleton, for fit --recipe gmm"))
     lines.append(("", "SMPLify's own mixture: --prior path/to/gmm_08.pkl"))
+    lines.append(("", "ProHMR's released posterior: --prior path/to/checkpoint.pt"))
     return "\n".join(f"{label:<8} {text}" for label, text in lines)
 
 
