@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from fitting.results import check_writable, make_folder
 from models.body import Body
@@ -153,7 +156,8 @@ def _read(datasets: list[tuple[str, str | None, float]]) -> Mixture:
             Path(file).expanduser(), None if root is None else Path(root)
         ).with_pictures()
         if missing:
-            print(f"flowfit: {file}: {len(missing)} pictures are not there and are passed over")
+            lost = f"flowfit: {file}: {len(missing)} pictures are not there and are passed over"
+            tqdm.write(lost, file=sys.stderr)
         if file in sets:
             raise InputError(f"{file}: given twice; give it once with a larger weight")
         sets[file], weights[file] = people, weight

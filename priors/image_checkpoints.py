@@ -22,7 +22,7 @@ from torch import Tensor
 from models.errors import InputError
 from models.files import write_whole
 from models.keypoints import SCHEMAS
-from priors.checkpoints import load_posterior
+from priors.checkpoints import load_posterior, read_format
 from priors.image_posterior import ImagePosterior
 
 FORMAT = "flowfit-image-posterior"
@@ -153,29 +153,14 @@ def file_hash(path: Path) -> str:
 
 
 def _read_about(path: Path) -> dict[str, Any]:
-    beside = path.with_suffix(".json")
-    try:
-        about = json.loads(beside.read_text())
-    except FileNotFoundError:
-        raise InputError(
-            f"{beside}: no such file; a posterior needs it beside {path.name}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{beside} cannot be read: {str(error).splitlines()[0]}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise InputError(f"{beside} does not describe a {FORMAT}")
-    if about.get("version") != FORMAT_VERSION:
-        raise InputError(
-            f"{beside}: format version {about.get('version')}; this flowfit reads {FORMAT_VERSION}"
-        )
+    about, beside = read_format(path, FORMAT, FORMAT_VERSION), path.with_suffix(".json")
     base: Any = about.get("keypoint_posterior")
     schema = about.get("schema")
     named = isinstance(base, dict) and all(isinstance(base.get(k), str) for k in ("file", "sha256"))
     # the name leads to a file: no folders in it
     if not named or Path(base["file"]).name != base["file"]:
         raise InputError(f"{beside}: it names no keypoint posterior that it stands on")
-    if not isinstance(about.get("sizes"), dict) or not (
-        isinstance(schema, str) and schema in SCHEMAS
-    ):
+    known = isinstance(schema, str) and schema in SCHEMAS
+    if not known:
         raise InputError(f"{beside}: it names no sizes or no known keypoint schema")
     return about
