@@ -54,6 +54,7 @@ EXACT = Options(rows=None, tolerance=1e-9)
 BATCHES = (1, 16, 64, 256, 1024)
 THREADS = (1, 2)
 ALONE = 16  # people who are fitted alone, one after the other
+VALLEY_PEOPLE, VALLEY_STARTS, VALLEY_SPREAD = 128, 2, 0.7
 _T = TypeVar("_T")
 ITERATIONS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 25, 30, 40, 60)
 
@@ -131,6 +132,9 @@ def measure_flow(maker: PeopleMaker, body: Body, prior: str, seed: int) -> dict[
             found["batches"][batch] = against_the_seed(objective, start, truth, batch)
         if batch > 1:
             found["batches"].setdefault(batch, {})["ours"] = ours_alone(objective, start)
+    found["valleys"] = valleys(*build(
+        maker.draw(VALLEY_PEOPLE, torch.Generator().manual_seed(seed + 1)), body, flow
+    ))  # fmt: skip
     found["where_time_goes"] = where_time_goes(*build(
         maker.draw(64, torch.Generator().manual_seed(seed)), body, flow
     ))  # fmt: skip
@@ -258,6 +262,27 @@ def ours_alone(objective: Objective, start: State) -> dict[str, Any]:
         "wall_ms_a_person_by_threads": walls,
         "mean_energy": torch.cat([s.energy for s in solutions]).mean().item(),
     }
+
+
+def valleys(objective: Objective, start: State) -> dict[str, float]:
+    """How often the solver ends in the lowest valley that a wider search knows, on other people.
+
+    The search is the solver with exact derivatives, from the start and from two random places
+    around it. Nobody else's valleys are known, so the true shares are no higher.
+    """
+    exact = minimize(objective, start, 300, EXACT).energy
+    ours = minimize(objective, start, 60, TO_THE_END).energy
+    lowest = torch.minimum(exact, ours)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(VALLEY_STARTS):
+        noise = torch.randn(start.latent.shape, generator=generator)
+        aside = State(start.latent + VALLEY_SPREAD * noise, start.transl)
+        lowest = torch.minimum(lowest, minimize(objective, aside, 300, EXACT).energy)
+
+    def lowest_share(energy: Tensor) -> float:
+        return (energy / lowest - 1 < 1e-3).float().mean().item()
+
+    return {"people": len(exact), "ours": lowest_share(ours), "exact": lowest_share(exact)}
 
 
 def timed(run: Callable[[], _T], times: int = 2) -> tuple[float, _T]:

@@ -77,6 +77,13 @@ def markdown(content: dict[str, Any]) -> str:
             if "sooner" in b:
                 values = ", ".join(f"{k} {v:.1f}" for k, v in b["pa_mpjpe_mm"].items())
                 lines.append(f"- {name}, batch {batch}: {values}")
+    lines += ["", "Within 0.1 % of the lowest energy that a search from three places finds:", ""]
+    for name, of_flow in content["flows"].items():
+        v = of_flow["valleys"]
+        lines.append(
+            f"- {name}, {v['people']} other people: {100 * v['ours']:.1f} %; "
+            f"with exact derivatives from the same start: {100 * v['exact']:.1f} %"
+        )
     lines += ["", "Where the solver's time goes, 64 people:", ""]
     for name, of_flow in content["flows"].items():
         shares = ", ".join(f"{k} {100 * v:.0f} %" for k, v in of_flow["where_time_goes"].items())
