@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.single_image import JOINTS, LIMBS
-from fitting.draws import draw, latent_noise
+from fitting.draws import draw, random_latents
 from fitting.fit_seen import tell
 from fitting.metrics import pa_mpjpe
 from fitting.problem import FitProblem
@@ -53,7 +53,7 @@ def measure(people: People, body: Body, pool: Tensor, seed: int) -> dict[str, An
     given = tell(model, problem, body)
     assert isinstance(given, FlowGiven)
     truth = body.joints(people.betas, people.rotations)
-    latents = latent_noise(MOST, given.flow.features, seed, given.context)
+    latents = random_latents(MOST, given, seed)
     generator = torch.Generator().manual_seed(seed)
     best: dict[str, list[Tensor]] = {}
     quantised: dict[int, list[float]] = {m: [] for m in QUANTISED}

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
 from benchmarks.single_image import JOINTS
+from fitting.draws import random_latents
 from fitting.fit_people import fit_people
 from fitting.fit_seen import fit_seen
 from fitting.metrics import orientation_error, pa_mpjpe
@@ -36,10 +37,12 @@ from models.rotations import axis_angle_to_matrix
 from priors.base import Pose
 from priors.data.mocap import read_mocap
 from priors.data.synthetic import TRUNCATED, Detector, People, PeopleMaker, Scenery
+from priors.flow import LatentDensity
 from priors.flow_prior import FlowGiven, FlowPrior
 from priors.gmm import MaxMixturePose
 from priors.joint_limits import ExponentialBending
 from priors.load import load
+from priors.losses import with_noise
 from priors.rotation_prior import RotationPrior
 
 SETS = {
@@ -195,27 +198,23 @@ def errors(joints: Tensor, truth: Tensor, pose: Pose, people: People) -> dict[st
     }
 
 
-def noisy_vectors(given: FlowGiven, people: People, seed: int) -> Tensor:
-    """The flow's vectors (B, D) of the true bodies, with the noise that training puts on them."""
-    generator = torch.Generator().manual_seed(seed)
-    vectors = given.posterior.vectors(people.rotations, people.betas)
-    noise = torch.randn(vectors.shape, generator=generator)
-    noise[:, -people.betas.shape[-1] :] = 0
-    return vectors + _NOISE * noise
-
-
 def nll(given: FlowGiven, people: People, seed: int) -> dict[str, float]:
     """Negative log likelihood of the true bodies, nats a person, with the targets' own noise.
 
     A rotation's 6D vector lies on a surface where no density over R^6 is finite: training puts
     noise on it, and so does this measure.
     """
-    with torch.no_grad():
-        density = given.posterior.flow.encode(noisy_vectors(given, people, seed), given.context)
-    return {
-        "nll_nats": -density.log_prob.mean().item(),
-        "nll_median_nats": -density.log_prob.median().item(),
-    }
+    latent, log_prob = true_latents(given, people, seed)
+    log_prob = log_prob + given.calibration.log_ratio(latent)
+    return {"nll_nats": -log_prob.mean().item(), "nll_median_nats": -log_prob.median().item()}
+
+
+@torch.no_grad()
+def true_latents(given: FlowGiven, people: People, seed: int) -> LatentDensity:
+    """Latents (B, D) of the true bodies with the noise of training, and the flow's log density."""
+    vectors = given.posterior.vectors(people.rotations, people.betas)
+    noisy = with_noise(vectors, _NOISE, torch.Generator().manual_seed(seed))
+    return given.posterior.flow.encode(noisy, given.context)
 
 
 def sample_measures(
@@ -223,22 +222,17 @@ def sample_measures(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Best of n, coverage of intervals, and ranks of the truth among samples."""
     most = BEST_OF[-1]
-    generator = torch.Generator().manual_seed(seed)
+    noise = random_latents(most, given, seed)  # the mode counts as the first sample
     best: dict[int, list[Tensor]] = {n: [] for n in BEST_OF}
     inside: dict[str, list[Tensor]] = {"all": [], "depth": [], "sideways": []}
     ranks: dict[str, list[Tensor]] = {"radius": [], "joint x": [], "joint y": [], "depth z": []}
     seconds = 0.0
-    with torch.no_grad():
-        true_latents = given.posterior.flow.encode(
-            noisy_vectors(given, people, seed), given.context
-        ).latent
+    radii = true_latents(given, people, seed).latent.norm(dim=-1)
     for row in range(count):
         one = given.rows(torch.tensor([row]))
-        noise = torch.randn(most, given.flow.features, generator=generator)
-        noise[0] = 0  # the mode counts as the first sample
         began = time.process_time()
         many = one.rows(torch.zeros(most, dtype=torch.long))
-        pose = many.decode(noise)
+        pose = many.decode_draws(noise)
         joints = body.joints(pose.betas, pose.rotations)
         seconds += time.process_time() - began
         target = truth[row]
@@ -256,8 +250,7 @@ def sample_measures(
         inside["all"].append(hit.float().mean((0, 1)))
         inside["depth"].append(hit[:, 2].float().mean(0))
         inside["sideways"].append(hit[:, :2].float().mean((0, 1)))
-        radius = true_latents[row].norm()
-        ranks["radius"].append((noise[1:].norm(dim=-1) < radius).float().mean()[None])
+        ranks["radius"].append((noise[1:].norm(dim=-1) < radii[row]).float().mean()[None])
     coverage = {
         name: dict(zip(map(str, LEVELS), torch.stack(hits).mean(0).tolist(), strict=True))
         for name, hits in inside.items()

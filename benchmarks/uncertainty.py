@@ -24,7 +24,7 @@ from benchmarks.hardware import conditions, put_between_marks, write_json
 from benchmarks.tune_uncertainty import SETS as COVERED_SETS
 from benchmarks.uncertainty_page import markdown, plot
 from fitting.after_fit import after_fit, surroundings
-from fitting.draws import draw, latent_noise
+from fitting.draws import draw, random_latents
 from fitting.fit_seen import fit_seen, tell
 from fitting.problem import FitProblem
 from fitting.quantize import quantize
@@ -120,7 +120,7 @@ def timed(sets: dict[str, People], body: Body) -> dict[str, Any]:
         began = time.perf_counter(), time.process_time()
         given = tell(model, problem.rows(one), body)
         assert isinstance(given, FlowGiven)
-        latents = latent_noise(best_of_n.MOST, given.flow.features, 0, given.context)
+        latents = random_latents(best_of_n.MOST, given, 0)
         quantize(draw(given, 0, latents, body).joints3d, _MODES)
         clock.append((time.perf_counter() - began[0], time.process_time() - began[1]))
     double = body.to(dtype=torch.float64)

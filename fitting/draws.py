@@ -46,6 +46,12 @@ def latent_noise(count: int, features: int, seed: int, like: Tensor) -> Tensor:
     return torch.from_numpy(noise).to(like)
 
 
+def random_latents(count: int, given: FlowGiven, seed: int) -> Tensor:
+    """Latents (count, D) as long as true bodies' are, the first of them 0: the mode."""
+    noise = latent_noise(count, given.flow.features + 1, seed, given.context)
+    return given.calibration.lengths(noise[:, -1:]) * noise[:, :-1]
+
+
 @torch.no_grad()
 def draw(
     given: FlowGiven,
@@ -85,7 +91,7 @@ def draw(
 
 def _decode(one: FlowGiven, latents: Tensor) -> tuple[Tensor, Tensor]:
     whose = torch.zeros(len(latents), dtype=torch.long, device=latents.device)
-    pose = one.rows(whose).decode(latents)
+    pose = one.rows(whose).decode_draws(latents)
     return pose.rotations, pose.betas
 
 
@@ -97,4 +103,5 @@ def log_prob(given: FlowGiven, row: int, latents: Tensor) -> Tensor:
     """
     zero = torch.zeros_like(latents[:1])
     at_mode = given.posterior.flow.decode(zero, given.context[row : row + 1]).log_prob
-    return at_mode - 0.5 * (latents * latents).sum(-1)
+    normal = at_mode - 0.5 * (latents * latents).sum(-1)
+    return normal + given.calibration.log_ratio(latents)

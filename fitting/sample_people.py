@@ -14,7 +14,7 @@ import torch
 
 from fitting import openpose, overlay, results
 from fitting.detections import Detections
-from fitting.draws import Draws, draw, latent_noise
+from fitting.draws import Draws, draw, random_latents
 from fitting.fit_image import (
     check_device,
     focal_length,
@@ -222,7 +222,7 @@ def _one(
     given: FlowGiven, row: int, person: int, body: Body, count: int, modes: int, seed: int
 ) -> PersonSamples:
     began = time.perf_counter()
-    latents = latent_noise(count, given.flow.features, seed, given.context)
+    latents = random_latents(count, given, seed)
     draws = draw(given, row, latents, body)
     found = quantize(draws.joints3d, modes, seed=seed)
     return PersonSamples(person, draws, found, time.perf_counter() - began)

@@ -85,6 +85,7 @@ def train(
                 "credit": credit,
                 "licence": licence,
             },
+            "draws": trainer.calibrated(others).told(),
             "validation": metrics,
         },
     )

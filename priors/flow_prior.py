@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
@@ -15,6 +16,7 @@ from models.keypoints import KeypointSchema
 from models.rotations import rotation_6d_jacobian, rotation_6d_to_matrix
 from priors.base import Pose, PosePrior, PullBack, Start, Term
 from priors.bound_flow import BoundFlow
+from priors.draw_calibration import DrawCalibration, clean_vectors
 from priors.flow import ConditionalFlow
 from priors.posterior import (
     NUM_JOINTS,
@@ -24,6 +26,7 @@ from priors.posterior import (
 )
 
 _USUAL_DRAWS, _USUAL_SPREAD = 4, 0.5
+_AS_TRAINED = DrawCalibration()
 
 
 class FlowPosterior(Protocol):
@@ -44,7 +47,7 @@ class FlowPrior:
 
     Args:
         name: what results call it. posterior: in evaluation mode. schema: what it was trained on.
-        blind: ignore what was seen: the unconditional prior.
+        blind: ignore what was seen: the unconditional prior. calibration: of its draws.
     """
 
     def __init__(
@@ -54,8 +57,10 @@ class FlowPrior:
         schema: KeypointSchema,
         *,
         blind: bool = False,
+        calibration: DrawCalibration = _AS_TRAINED,
     ) -> None:
         self.name, self.posterior, self.schema, self.blind = name, posterior, schema, blind
+        self.calibration = calibration
         self.looks = not blind
 
     @cached_property
@@ -89,7 +94,9 @@ class FlowPrior:
         told = torch.zeros_like(confidence) if self.blind else confidence
         context = self.posterior.condition(keypoints, told, camera)
         flow = BoundFlow.bind(self.posterior.flow, context)
-        given = FlowGiven(self.name, self.posterior, context, flow, None, self.usual)
+        given = FlowGiven(
+            self.name, self.posterior, context, flow, None, self.usual, self.calibration
+        )
         if self.blind:
             return given
         latent = context.new_zeros(len(context), flow.features)
@@ -103,7 +110,7 @@ class FlowPrior:
         middle[:, 2] = (camera.focal[..., 1] / (2 * camera.center[..., 1])) * body.height
         transl = torch.where(nobody, middle, transl)
         start = Start(latent, transl)
-        return FlowGiven(self.name, self.posterior, context, flow, start, self.usual)
+        return given.starting(start)
 
 
 @torch.no_grad()
@@ -125,7 +132,11 @@ def usual_derivatives(posterior: FlowPosterior, context: Tensor) -> Tensor:
 
 
 class FlowGiven(PosePrior):
-    """p(body | seen) of B people; `context` (B, C) is what was seen of each."""
+    """p(body | seen) of B people; `context` (B, C) is what was seen of each.
+
+    Attributes:
+        calibration: of its draws.
+    """
 
     def __init__(
         self,
@@ -135,8 +146,10 @@ class FlowGiven(PosePrior):
         flow: BoundFlow,
         start: Start | None,
         usual: Tensor | None,
+        calibration: DrawCalibration = _AS_TRAINED,
     ) -> None:
         self.name, self.posterior, self.context, self.flow = name, posterior, context, flow
+        self.calibration = calibration
         self._start, self._usual = start, usual
         self.step_blocks = {"latent": flow.features}
         self.costly = True
@@ -149,9 +162,11 @@ class FlowGiven(PosePrior):
 
     def decode(self, latent: Tensor) -> Pose:
         """Bodies of latents (B, D)."""
-        vectors = self.flow.decode(latent)
-        six = vectors[:, :ROTATION_NUMBERS].unflatten(-1, (NUM_JOINTS, 6))
-        return Pose(rotation_6d_to_matrix(six), vectors[:, ROTATION_NUMBERS:])
+        return _pose(self.flow.decode(latent))
+
+    def decode_draws(self, latent: Tensor) -> Pose:
+        """Bodies of random latents (B, D), without the noise of what the flow was trained on."""
+        return _pose(clean_vectors(self.flow, latent, self.calibration, ROTATION_NUMBERS))
 
     def linearize(self, latent: Tensor) -> tuple[Pose, PullBack]:
         """Bodies, and what takes derivatives by them to derivatives by z."""
@@ -198,7 +213,27 @@ class FlowGiven(PosePrior):
         """The same for some of the people."""
         start = None if self._start is None else Start(*(t[index] for t in self._start))
         context, flow = self.context[index], self.flow.rows(index)
-        return FlowGiven(self.name, self.posterior, context, flow, start, self._usual)
+        return FlowGiven(
+            self.name, self.posterior, context, flow, start, self._usual, self.calibration
+        )
+
+    def starting(self, start: Start) -> FlowGiven:
+        """The same, with where a fit begins."""
+        found = copy(self)
+        found._start = start
+        return found
+
+    def calibrated(self, calibration: DrawCalibration) -> FlowGiven:
+        """The same, drawn from in another way."""
+        found = copy(self)
+        found.calibration = calibration
+        return found
+
+
+def _pose(vectors: Tensor) -> Pose:
+    """Bodies of the flow's vectors (B, D)."""
+    six = vectors[:, :ROTATION_NUMBERS].unflatten(-1, (NUM_JOINTS, 6))
+    return Pose(rotation_6d_to_matrix(six), vectors[:, ROTATION_NUMBERS:])
 
 
 def to_schema(

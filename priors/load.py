@@ -14,6 +14,7 @@ from models.keypoints import SCHEMAS
 from models.safe_pickle import evaluate, load_records
 from priors.base import PriorModel
 from priors.checkpoints import load_posterior
+from priors.draw_calibration import calibration_of
 from priors.flow_prior import FlowPrior
 from priors.gaussian import GaussianPose
 from priors.gmm import MaxMixturePose, TrueMixturePose
@@ -132,6 +133,7 @@ def _load_flow(name_or_path: str, *, dtype: torch.dtype, device: torch.device | 
         posterior,
         SCHEMAS[about["schema"]],
         blind=blind,
+        calibration=calibration_of(about, str(path.with_suffix(".json"))),
     )
 
 

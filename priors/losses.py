@@ -113,6 +113,32 @@ def posterior_losses(
     return told_losses(posterior, body, schema, people, told, weights, generator, discriminator)
 
 
+def with_noise(vectors: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """The flow's vectors (B, D) with noise on the rotations' numbers."""
+    normal = torch.randn(
+        len(vectors),
+        ROTATION_NUMBERS,
+        generator=generator,
+        dtype=vectors.dtype,
+        device=vectors.device,
+    )
+    missing = vectors.shape[-1] - ROTATION_NUMBERS
+    return vectors + noise * torch.nn.functional.pad(normal, (0, missing))
+
+
+def latents_of_truth(
+    posterior: KeypointPosterior,
+    people: People,
+    confidence: Tensor,
+    noise: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Latents (B, D) of true bodies with the targets' noise; arguments as elsewhere here."""
+    context = posterior.condition(people.keypoints, confidence, people.camera)
+    vectors = posterior.vectors(people.rotations, people.betas)
+    return posterior.flow.encode(with_noise(vectors, noise, generator), context).latent
+
+
 def told_losses(
     posterior: FlowPosterior,
     body: Body,
@@ -132,10 +158,7 @@ def told_losses(
     camera, true = people.camera, people
     context, box = told.context, told.box
     target = posterior.vectors(true.rotations, true.betas)
-    noise = torch.randn(
-        len(target), ROTATION_NUMBERS, generator=generator, dtype=target.dtype, device=target.device
-    )
-    noisy = target + weights.target_noise * torch.nn.functional.pad(noise, (0, posterior.num_betas))
+    noisy = with_noise(target, weights.target_noise, generator)
     density = posterior.flow.encode(noisy, context)
 
     # the mode of everybody, then one random sample of some

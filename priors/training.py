@@ -28,7 +28,8 @@ from priors.checkpoints import save_posterior
 from priors.data.mocap import Mocap
 from priors.data.synthetic import People, PeopleMaker
 from priors.discriminator import Discriminator, discriminator_loss
-from priors.losses import posterior_losses
+from priors.draw_calibration import DrawCalibration, fit_lengths
+from priors.losses import latents_of_truth, posterior_losses
 from priors.posterior import KeypointPosterior
 from priors.precision import set_mixed_precision
 from priors.training_config import Schedule, TrainingConfig, config_from
@@ -213,25 +214,48 @@ class Trainer:
         posterior.load_state_dict(self.run.average)
         return posterior.eval().requires_grad_(False)
 
-    @torch.no_grad()
-    def validate(self, mocap: Mocap, people: int = 1024) -> dict[str, float]:
-        """Terms of the loss with the averaged weights on fixed people of other recordings."""
+    def others(self, mocap: Mocap, people: int = 1024) -> dict[str, People]:
+        """Fixed people of other recordings, as they are: whole in the picture, and cut."""
         poses = axis_angle_to_matrix(torch.from_numpy(mocap.poses).float()).to(self.device)
         weights = torch.from_numpy(mocap.balanced_weights()).float().to(self.device)
         generator = torch.Generator(self.device).manual_seed(1)
+        return {
+            name: PeopleMaker(
+                self.body, poses, weights, self.schema, maker.detector, maker.scenery
+            ).draw(people, generator)
+            for name, maker in zip(("plain", "cut"), self.makers, strict=True)
+        }
+
+    @torch.no_grad()
+    def validate(self, mocap: Mocap, people: int = 1024) -> dict[str, float]:
+        """Terms of the loss with the averaged weights on people of other recordings."""
+        generator = torch.Generator(self.device).manual_seed(2)
         found: dict[str, float] = {}
         posterior = self.averaged()
-        for name, maker in zip(("plain", "cut"), self.makers, strict=True):
-            others = PeopleMaker(
-                self.body, poses, weights, self.schema, maker.detector, maker.scenery
-            )
-            drawn = others.draw(people, generator)
+        for name, drawn in self.others(mocap, people).items():
             losses = posterior_losses(
                 posterior, self.body, self.schema, drawn, drawn.confidence,
                 self.config.losses, generator,
             )  # fmt: skip
             found |= {f"{name}_{k}": float(v) for k, v in losses.terms.items()}
         return found
+
+    @torch.no_grad()
+    def calibrated(self, mocap: Mocap | None, people: int = 1024) -> DrawCalibration:
+        """How to draw from the averaged posterior, by people of other recordings.
+
+        Without such recordings, only what the targets' noise says by itself.
+        """
+        noise = self.config.losses.target_noise
+        if mocap is None:
+            return DrawCalibration(noise)
+        posterior = self.averaged()
+        generator = torch.Generator(self.device).manual_seed(3)
+        latents = [
+            latents_of_truth(posterior, drawn, drawn.confidence, noise, generator)
+            for drawn in self.others(mocap, people).values()
+        ]
+        return fit_lengths(torch.cat(latents), noise)
 
     def save_state(self) -> None:
         """Write `state.pt`, whole or not at all."""

@@ -16,6 +16,7 @@ from models.errors import InputError
 from models.keypoints import BODY25, COCO17
 from priors.checkpoints import load_posterior
 from priors.data.mocap import Mocap
+from priors.draw_calibration import DrawCalibration
 from priors.losses import LossWeights
 from priors.training import Trainer, TrainingConfig, disguise, rate_factor
 
@@ -336,6 +337,17 @@ def test_validation_is_finite_and_repeats(make_trainer):
     assert np.isfinite(list(found.values())).all()
     assert trainer.validate(make_mocap(1), people=24) == found
     assert trainer.run.posterior.flow.steps[0][0].initialized
+
+
+def test_draws_are_calibrated_by_other_recordings(make_trainer):
+    trainer = make_trainer()
+    train(trainer)
+    found = trainer.calibrated(make_mocap(1), people=64)
+    assert found.noise == trainer.config.losses.target_noise
+    assert found == trainer.calibrated(make_mocap(1), people=64)
+    assert found.length > 0
+    # nothing is known of lengths without other recordings
+    assert trainer.calibrated(None) == DrawCalibration(trainer.config.losses.target_noise)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])

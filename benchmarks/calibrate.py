@@ -1,0 +1,184 @@
+"""How to draw from a keypoint posterior so that its intervals hold the truth as often as they say.
+
+    python -m benchmarks.calibrate --mocap MOCAP/val [--prior FILE.safetensors] [--write]
+
+On made-up people from validation recordings (never test). Fits how long the latents of true bodies
+are, and measures intervals with several shares of the step that takes the targets' noise off
+(`priors/draw_calibration.py`). `flowfit train keypoints` fits the lengths by itself; `--write` puts
+them into the JSON of weights that were trained before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
+from benchmarks.posterior import LEVELS, SETS, true_latents
+from benchmarks.single_image import JOINTS
+from fitting.draws import random_latents
+from models.body import Body
+from models.body_files import find_body
+from models.files import write_whole
+from models.keypoints import BODY25
+from models.rotations import axis_angle_to_matrix
+from priors.checkpoints import read_about
+from priors.data.mocap import read_mocap
+from priors.data.synthetic import People, PeopleMaker
+from priors.draw_calibration import CLEANED, DrawCalibration, fit_lengths
+from priors.flow_prior import FlowGiven, FlowPrior
+from priors.load import load
+
+SHARES = (0.0, 0.5, 0.7, 1.0)
+AXES = ("sideways", "up and down", "depth")
+DRAWS = 512
+BUILT_IN = "keypoint-flow"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], prog="python -m benchmarks.calibrate"
+    )
+    parser.add_argument("--mocap", type=Path, required=True, help="folder of AMASS files (val)")
+    parser.add_argument("--prior", default=BUILT_IN, help="its weights, .safetensors")
+    parser.add_argument("--people", type=int, default=1000, help="in each set, for the lengths")
+    parser.add_argument("--sampled", type=int, default=150, help="in each set, for the intervals")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help="into the weights' JSON")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--page", type=Path, help="put the table into this page, too")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    weights = Path(args.prior)
+    if args.prior == BUILT_IN:
+        weights = Path(str(resources.files("priors") / "weights" / "keypoint_flow.safetensors"))
+    about = read_about(weights)
+    noise = float(about["config"]["losses"]["target_noise"])
+    body, flow, recordings = find_body("open"), load(args.prior), read_mocap(args.mocap)
+    assert isinstance(flow, FlowPrior)
+    poses = axis_angle_to_matrix(torch.from_numpy(recordings.poses).float())
+    often = torch.from_numpy(recordings.balanced_weights()).float()
+    told: dict[str, tuple[FlowGiven, People]] = {}
+    for name, of_set in SETS.items():
+        maker = PeopleMaker(body, poses, often, BODY25, *of_set)
+        people = maker.draw(args.people, torch.Generator().manual_seed(args.seed))
+        seen = people.keypoints, people.confidence, people.camera
+        told[name] = flow.given(BODY25, *seen, body), people
+    latents = {n: true_latents(g, p, args.seed).latent for n, (g, p) in told.items()}
+    fitted = fit_lengths(torch.cat(list(latents.values())), noise)
+    content: dict[str, Any] = {
+        "what": "intervals of draws, made-up people from validation motion capture",
+        "prior": args.prior,
+        "people_a_set": args.sampled,
+        "draws": DRAWS,
+        "seed": args.seed,
+        **conditions(),
+        "lengths": {
+            "all": fitted.told(),
+            **{name: fit_lengths(z, noise).told() for name, z in latents.items()},
+        },
+        "nats": {name: fitted.log_ratio(z).mean().item() for name, z in latents.items()},
+        "tried": [],
+    }
+    ways = [DrawCalibration(), *(replace(fitted, cleaned=share) for share in SHARES)]
+    for way in ways:
+        inside = {
+            name: coverage(given, people, body, way, args.sampled)
+            for name, (given, people) in told.items()
+        }
+        content["tried"].append({**way.told(), "inside": inside, "worst": worst(inside)})
+        print(json.dumps(content["tried"][-1]), flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_json(args.out / "calibrate.json", content)
+    text = markdown(content)
+    (args.out / "calibrate.md").write_text(text, encoding="utf-8")
+    if args.page is not None:
+        put_between_marks(args.page, "calibrate", text)
+    if args.write:
+        about["draws"] = {k: round(v, 4) for k, v in fitted.told().items()}
+        text = json.dumps(about, indent=1) + "\n"
+        write_whole(weights.with_suffix(".json"), text.encode())
+
+
+def coverage(
+    given: FlowGiven, people: People, body: Body, way: DrawCalibration, count: int
+) -> dict[str, list[float]]:
+    """How often intervals of the joints hold the truth, along each axis and over all."""
+    truth = body.joints(people.betas, people.rotations)
+    hits = []
+    for row in range(count):
+        one = given.rows(torch.tensor([row])).calibrated(way)
+        many = one.rows(torch.zeros(DRAWS, dtype=torch.long))
+        pose = many.decode_draws(random_latents(DRAWS, one, row))
+        joints = body.joints(pose.betas, pose.rotations)[1:]  # the mode is no draw
+        hits.append(_inside(joints, truth[row]))
+    mean = torch.stack(hits).mean((0, 1))  # (3 axes, levels)
+    by_axis = dict(zip(AXES, mean.tolist(), strict=True))
+    return {"all": mean.mean(0).tolist(), **by_axis}
+
+
+def _inside(joints: Tensor, truth: Tensor) -> Tensor:
+    """(14, 3, levels): whether intervals of draws (S, 24, 3) hold the truth (24, 3)."""
+    drawn = (joints - joints[:, :1])[:, JOINTS]
+    off = ((drawn < (truth - truth[:1])[JOINTS]).float().mean(0) - 0.5).abs()
+    return torch.stack([off <= level / 2 for level in LEVELS], -1).float()
+
+
+def worst(inside: dict[str, dict[str, list[float]]]) -> float:
+    """Largest distance, in points, of a count of all axes or of depth from what it should be."""
+    return 100 * max(
+        abs(share - level)
+        for of_set in inside.values()
+        for kind in ("all", "depth")
+        for share, level in zip(of_set[kind], LEVELS, strict=True)
+    )
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The tables."""
+    lengths = content["lengths"]["all"]
+    by_set = ", ".join(
+        f"{name} {of_set['length']:.2f} ({of_set['length_spread']:.2f})"
+        for name, of_set in content["lengths"].items()
+        if name != "all"
+    )
+    gained = ", ".join(f"{name} {v:.1f}" for name, v in content["nats"].items())
+    sets = list(content["tried"][0]["inside"])
+    lines = [
+        f"Prior {content['prior']}, {content['people_a_set']} validation people a set, "
+        f"{content['draws']} draws each, seed {content['seed']}. {conditions_line(content)}",
+        "",
+        f"Lengths of the true bodies' latents: {lengths['length']:.2f} times a normal vector's, "
+        f"spread {lengths['length_spread']:.2f} in the logarithm ({by_set}). "
+        f"To know that is worth so many nats a person: {gained}.",
+        "",
+        "Intervals of 50 / 80 / 95 %: all axes; sideways; depth.",
+        "",
+        "| lengths | share of the step | worst, points | " + " | ".join(sets) + " |",
+        "| --- " * (3 + len(sets)) + "|",
+    ]
+    for row in content["tried"]:
+        cells = [
+            "; ".join(
+                " / ".join(f"{100 * v:.0f}" for v in row["inside"][name][kind])
+                for kind in ("all", "sideways", "depth")
+            )
+            for name in sets
+        ]
+        drawn = "fitted" if row["length_spread"] else "normal"
+        share = f"{row['cleaned']:g}" if row["noise"] else "none"
+        lines.append(f"| {drawn} | {share} | {row['worst']:.1f} | " + " | ".join(cells) + " |")
+    lines += ["", f"`CLEANED` is {CLEANED:g}."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
