@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fitting.fit_people import FitResult, fit_people, replace_rows
+from fitting.judge import judged
 from fitting.problem import FitProblem
 from fitting.recipes import Recipe
 from models.body import Body
@@ -37,6 +38,18 @@ def fit_seen(
         progress: called with the number of people just done.
         solver: for every stage; None for each stage's own.
     """
+    result = _fitted(problem, body, model, recipe, progress, solver)
+    return judged(problem, result, body, model)
+
+
+def _fitted(
+    problem: FitProblem,
+    body: Body,
+    model: PriorModel,
+    recipe: Recipe,
+    progress: Callable[[int], object] | None,
+    solver: str | None,
+) -> FitResult:
     told = tell(model, problem, body)
     first = fit_people(problem, body, told, recipe, progress=progress, solver=solver)
     if recipe.doubt is None or not model.looks:

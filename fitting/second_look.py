@@ -33,6 +33,7 @@ OPINIONS = {
     "mean distance, sides exchanged or not": -1,
 }
 _DRAWS = 48
+_PEOPLE_AT_ONCE = 64
 _LEAST_TURN, _MOST_TURN = 2.0, 180.0  # degrees
 _SOFT = 5.0  # degrees; so that nobody's share jumps with a last digit
 _LEAST_SHARE = 0.02  # of so few draws, none is no certainty
@@ -82,6 +83,23 @@ def second_look(
     """
     if not isinstance(model, FlowPrior) or not model.looks:
         return None
+    parts = []
+    for first in range(0, len(problem), _PEOPLE_AT_ONCE):
+        rows = torch.arange(first, min(first + _PEOPLE_AT_ONCE, len(problem)))
+        rows = rows.to(joints3d.device)
+        pose = Pose(fitted.rotations[rows], fitted.betas[rows])
+        parts.append(_look(problem.rows(rows), doubted[rows], body, model, pose, joints3d[rows]))
+    return torch.cat(parts)
+
+
+def _look(
+    problem: FitProblem,
+    doubted: Tensor,
+    body: Body,
+    model: FlowPrior,
+    fitted: Pose,
+    joints3d: Tensor,
+) -> Tensor:
     told = tell_all(problem, doubted, body, model)
     # what is hardly believed is not worth drawing; and where nothing is doubted, what was seen is
     # what the fit's prior was told
