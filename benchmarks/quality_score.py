@@ -110,7 +110,7 @@ def by_draws(found: Outcome, body: Body) -> tuple[Tensor, Tensor]:
     return far, (away.turn > TURNED).double().mean(-1)
 
 
-def _of_set(found: Outcome) -> dict[str, float]:
+def _of_set(found: Outcome) -> dict[str, float | None]:
     bad, turned = found.pa_mpjpe > BAD_PA_MPJPE, found.turned > TURNED
     return {
         "quality": found.result.quality.mean().item(),
@@ -118,9 +118,14 @@ def _of_set(found: Outcome) -> dict[str, float]:
         "facing": found.result.facing.mean().item(),
         "faces": (~turned).double().mean().item(),
         "pa_mpjpe_mm": 1000 * found.pa_mpjpe.mean().item(),
-        "auc_above_100_mm": auc(-found.result.quality, bad),
-        "auc_turned": auc(-found.result.facing, turned),
+        "auc_above_100_mm": _or_none(auc(-found.result.quality, bad)),
+        "auc_turned": _or_none(auc(-found.result.facing, turned)),
     }
+
+
+def _or_none(area: float) -> float | None:
+    """None where there is nobody of one kind."""
+    return area if area == area else None
 
 
 def _usual_weight(name: str, people: int, sets: int) -> Tensor:

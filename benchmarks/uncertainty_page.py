@@ -15,6 +15,8 @@ _EVENTS = {
     "turned": "orientation off by more than 45 degrees",
     "good": "PA-MPJPE below 70 mm",
 }
+_WRONG = {"quality": "above 70 mm", "facing": "turned further away"}
+_AREAS = ("auc_above_100_mm", "auc_turned")
 _CHANCES = {
     "quality": ("quality: chance that PA-MPJPE is below 70 mm", "share below 70 mm"),
     "facing": ("facing: chance that it is within 45 degrees", "share within 45 degrees"),
@@ -188,7 +190,7 @@ def _quality(content: dict[str, Any]) -> str:
     for score, brier in content["brier"].items():
         lines.append(
             f"Brier score of `{score}` {brier['score']:.3f}; whoever says everybody's share has "
-            f"{brier['of_the_share']:.3f}."
+            f"{brier['of_the_share']:.3f}. {_warned(content['reliability'][score], _WRONG[score])}"
         )
     lines += [
         "",
@@ -207,7 +209,7 @@ def _quality(content: dict[str, Any]) -> str:
                 f"{one['facing']:.2f}",
                 f"{100 * one['faces']:.0f} %",
                 f"{one['pa_mpjpe_mm']:.1f}",
-                *(f"{one[k]:.2f}" for k in ("auc_above_100_mm", "auc_turned")),
+                *("" if a is None else f"{a:.2f}" for a in map(one.get, _AREAS)),
             )
         )
     if "photos" in content:
@@ -217,6 +219,15 @@ def _quality(content: dict[str, Any]) -> str:
             for p in content["photos"]
         ]
     return "\n".join(lines)
+
+
+def _warned(bins: list[dict[str, float]], what: str) -> str:
+    """Of whom a score is below one half, which makes the command line warn."""
+    low = [b for b in bins if b["chance"] < 0.5]
+    people = sum(b["people"] for b in low)
+    wrong = sum(b["people"] * (1 - b["true"]) for b in low) / max(1, people)
+    everybody = sum(b["people"] for b in bins)
+    return f"It is below 0.5 for {people} of {everybody}; {100 * wrong:.0f} % of these are {what}."
 
 
 def _judging(content: dict[str, Any]) -> str:
