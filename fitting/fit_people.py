@@ -237,6 +237,7 @@ def _describe(
     spread = keypoint_sd(objective, state, objective.evaluate(state))
     of_prior = torch.stack([e for n, e in solution.terms.items() if n != "reprojection"]).sum(0)
     evidence = features(problem, errors, in_front, spread, of_prior)
+    # what the prior itself makes of the fit is asked by who told it what was seen, see `judge`
     trust = chances(problem, evidence, None, recipe.name)
     return FitResult(
         rotations=pose.rotations,

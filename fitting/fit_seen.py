@@ -33,6 +33,8 @@ def fit_seen(
     the fitted body is far from are doubted (`Recipe.doubt`), the posterior is told again without
     them, and those people are fitted once more. The doubted keypoints stay in the data term.
 
+    How far to trust a fit is judged with what the prior makes of it (`judge`).
+
     Args:
         problem: of B people. body, model: in its number type. recipe: the stages.
         progress: called with the number of people just done.

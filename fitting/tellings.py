@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fitting.initialize import place
 from fitting.problem import FitProblem
-from fitting.recipes import Reprojection
+from fitting.recipes import RECIPES, Reprojection
 from fitting.robust import geman_mcclure
 from models.body import Body
 from models.keypoints import KeypointSchema, mirrored_keypoint
@@ -34,7 +34,7 @@ EXCHANGED: dict[str, tuple[str, ...]] = {
 }
 AS_FITTED, AS_SEEN = "as fitted", "nothing"
 TELLINGS = (AS_FITTED, *EXCHANGED)
-_DATA = Reprojection(sigma=0.014, scale=0.05)  # as recipe `flow` fits
+_DATA = RECIPES["flow"].stages[-1].reprojection
 _HEAT = 2.0  # what bodies cost that nobody has fitted is roughly known
 _PLACED = 3  # times: with the weights that the errors of the time before leave
 
@@ -83,8 +83,8 @@ def tell_all(problem: FitProblem, doubted: Tensor, body: Body, model: FlowPrior)
 def exchange(schema: KeypointSchema, ends: tuple[str, ...]) -> list[int]:
     """Which keypoint stands at each place when those whose names end so change sides."""
     return [
-        schema.index(mirrored_keypoint(name)) if _plain(name).endswith(ends) and ends else place
-        for place, name in enumerate(schema.names)
+        schema.index(mirrored_keypoint(name) if _plain(name).endswith(ends) else name)
+        for name in schema.names
     ]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,6 +168,31 @@ def test_the_regression_finds_what_made_the_data():
     found = fitted(x, y[:, None])
     assert found["coefficients"][0] == 0
     assert np.allclose(found["coefficients"][1:], true[1:], atol=0.12)
+
+
+def test_the_page_shows_the_committed_parts():
+    from benchmarks.uncertainty import PARTS
+    from benchmarks.uncertainty_page import markdown
+
+    root = Path(__file__).parents[2]
+    folder = root / "benchmarks" / "results" / "uncertainty"
+    parts = {p: json.loads((folder / f"{p}.json").read_text(encoding="utf-8")) for p in PARTS}
+    page = (root / "docs" / "uncertainty.md").read_text(encoding="utf-8")
+    assert markdown(parts).strip() in page
+
+
+def test_reliability_and_brier_score():
+    from benchmarks.quality_score import brier, reliability
+
+    chance = torch.tensor([0.05, 0.05, 0.95, 1.0], dtype=torch.float64)
+    truth = torch.tensor([False, True, True, True])
+    low, high = reliability(chance, truth)
+    assert (low["people"], low["true"]) == (2, 0.5)
+    assert high["chance"] == pytest.approx(0.975)
+    assert brier(truth.double(), truth)["score"] == 0
+    assert brier(torch.full((4,), 0.75).double(), truth)["score"] == pytest.approx(
+        brier(chance, truth)["of_the_share"]
+    )
 
 
 def test_area_under_the_curve():
