@@ -87,8 +87,9 @@ def chances(
 
     Args:
         problem: of B people. seen: (B, F) as in `features`. opinions: (B, O) of `second_look`.
-        recipe: whose coefficients; those of no recipe in particular, which need no opinions, where
-            it has none, or where it needs opinions and there are none.
+        recipe: whose coefficients. Those of no recipe in particular, which need no opinions, where
+            it has none, or where it is run with another kind of prior than they were fitted with:
+            one that has opinions where theirs had none, or the other way about.
 
     Returns:
         0 for a row with values that are not finite, and of whom nothing was seen.
@@ -109,7 +110,7 @@ def chances(
 def _chance(found: Tensor, score: str, recipe: str, has_opinions: bool) -> Tensor:
     known = predictors(score)
     chosen = known.get(recipe, known[ANY_RECIPE])
-    if any(chosen.coefficients[len(SEEN) :]) and not has_opinions:
+    if any(chosen.coefficients[len(SEEN) :]) != has_opinions:
         chosen = known[ANY_RECIPE]
     energy = found[:, ENERGY].clamp(*chosen.energies)
     found = found.index_copy(1, torch.tensor([ENERGY], device=found.device), energy[:, None])

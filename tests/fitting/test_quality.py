@@ -42,7 +42,9 @@ def trust(problem, *, error=0.01, sd=0.08, energy=2.0, recipe="flow", opinion=SU
     cost = torch.full((shape[0],), energy, dtype=torch.float64)
     seen = features(problem, errors, torch.ones(shape, dtype=torch.bool), spread, cost)
     signs = torch.tensor([float(s) for s in OPINIONS.values()], dtype=torch.float64)
-    opinions = None if opinion is None else -opinion * signs.expand(shape[0], -1)
+    own = predictors("quality").get(recipe, predictors("quality")[ANY_RECIPE])
+    silent = opinion is None or not any(own.coefficients[len(SEEN) :])
+    opinions = None if silent else -opinion * signs.expand(shape[0], -1)
     return chances(problem, seen, opinions, recipe)
 
 
@@ -94,9 +96,16 @@ def test_without_opinions_the_coefficients_are_those_that_need_none(which):
     problem = a_problem()
     alone, own = (trust(problem, recipe=r, opinion=None) for r in ("flow", ANY_RECIPE))
     assert torch.equal(getattr(alone, which), getattr(own, which))
-    # a recipe whose fits had no opinions makes nothing of them
-    mixed, mixture = (trust(problem, recipe="gmm", opinion=o) for o in (UNSURE, None))
-    assert torch.equal(getattr(mixed, which), getattr(mixture, which))
+
+
+def test_a_prior_of_another_kind_has_coefficients_of_no_recipe():
+    problem = a_problem()
+    seen = torch.ones(len(problem), len(SEEN), dtype=torch.float64)
+    opinions = torch.zeros(len(problem), len(OPINIONS), dtype=torch.float64)
+    mixture, general = (chances(problem, seen, None, r) for r in ("gmm", ANY_RECIPE))
+    told = chances(problem, seen, opinions, "gmm")
+    assert torch.equal(told.quality, general.quality)
+    assert not torch.equal(told.quality, mixture.quality)
 
 
 def test_people_do_not_know_each_other():
