@@ -12,6 +12,7 @@ from models.rotations import axis_angle_to_matrix
 from priors.data.mocap import read_mocap
 from priors.data.synthetic import TRUNCATED, Detector, People, PeopleMaker, Scenery
 
+_APART = 1000  # seeds of sets
 LEAST_SEEN = 2  # keypoints; `fit` takes people from two on
 CORRUPTED = {
     "plain": (Detector(), Scenery()),
@@ -28,15 +29,21 @@ CORRUPTED = {
 
 
 def made_up(
-    mocap: Path, body: Body, sets: dict[str, tuple[Detector, Scenery]], people: int, seed: int
+    mocap: Path,
+    body: Body,
+    sets: dict[str, tuple[Detector, Scenery]],
+    people: int,
+    seed: int,
+    *,
+    same: bool = True,
 ) -> dict[str, People]:
-    """People of every set, from recordings."""
+    """People of every set, from recordings: the same bodies in each, or others."""
     recordings = read_mocap(mocap)
     poses = axis_angle_to_matrix(torch.from_numpy(recordings.poses).to(body.dtype))
     weights = torch.from_numpy(recordings.balanced_weights()).to(body.dtype)
     drawn = {}
-    for name, (detector, scenery) in sets.items():
+    for place, (name, (detector, scenery)) in enumerate(sets.items()):
         maker = PeopleMaker(body, poses, weights, BODY25, detector, scenery)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed if same else seed + _APART * place)
         drawn[name] = maker.draw(people, generator, least_seen=LEAST_SEEN)
     return drawn

@@ -1,11 +1,12 @@
-"""Fits the few numbers of the quality score to made-up people with corrupted keypoints.
+"""Fits the few numbers of the two trust scores to made-up people with corrupted keypoints.
 
     python -m benchmarks.tune_quality --mocap MOCAP/val
 
-Fits people from validation recordings (never test) with every recipe, and then one logistic
-regression for each recipe: is the PA-MPJPE below 70 mm? Coefficients of the wrong sign are held at
-zero. Writes `fitting/data/quality.json`. The row "any", for recipes of one's own, is fitted to all
-of them together. What was found with each recipe is kept in a folder; run again, only the missing
+Fits people from validation recordings (never test) with every recipe, and then two logistic
+regressions for each recipe: is the PA-MPJPE below 70 mm, and is the body turned the right way?
+Coefficients of the wrong sign are held at zero. Writes `fitting/data/quality.json`. The row "any",
+for recipes of one's own and priors that have no opinion of a fit, is fitted to all of them together
+without opinions. What was found with each recipe is kept in a folder; run again, only the missing
 recipes are fitted.
 """
 
@@ -26,16 +27,30 @@ from tqdm import tqdm
 from benchmarks.corrupted import CORRUPTED, made_up
 from benchmarks.hardware import conditions
 from benchmarks.single_image import JOINTS
+from fitting.fit_image import DEFAULT_RECIPE
 from fitting.fit_people import FitResult
 from fitting.fit_seen import fit_seen
+from fitting.judge import evidence
 from fitting.metrics import orientation_error, pa_mpjpe
 from fitting.problem import FitProblem
-from fitting.quality import ANY_RECIPE, ENERGY, FEATURES, GOOD_PA_MPJPE, features, predictors
+from fitting.quality import (
+    ANY_RECIPE,
+    ENERGY,
+    FACING,
+    FEATURES,
+    GOOD_PA_MPJPE,
+    QUALITY,
+    SCORES,
+    SEEN,
+    predictors,
+)
 from fitting.recipes import RECIPES
 from fitting.results import write_arrays
+from fitting.second_look import OPINIONS, TURNED
 from models.body import Body
 from models.body_files import find_body
 from models.keypoints import BODY25
+from priors.base import PriorModel
 from priors.data.synthetic import People
 from priors.load import load
 
@@ -44,14 +59,23 @@ UP = torch.tensor([0.0, -1.0, 0.0])
 # share it
 _RIDGE = 0.5
 _OUTER = 0.1  # of the people at either end of the prior's energies, which are held there
+_BOUNDS = (GOOD_PA_MPJPE, 0.050, 0.085, 0.100, 0.130)  # metres; the first is what is told
+_KEPT = ("features", "pa_mpjpe", "turned")
 
 
 class Outcome(NamedTuple):
-    """Fits of B people: features (B, F), PA-MPJPE (B,) metres, orientation error (B,) degrees."""
+    """Fits of B people: what was fitted, with what prior, what came of it, and how good it is.
+
+    Attributes:
+        features: (B, F), opinions included; those are 0 where the prior has none.
+        pa_mpjpe: (B,) metres. turned: (B,) degrees, the orientation's error.
+    """
 
     features: Tensor
     pa_mpjpe: Tensor
     turned: Tensor
+    problem: FitProblem
+    model: PriorModel
     result: FitResult
 
 
@@ -61,7 +85,8 @@ def main() -> None:
         description=(__doc__ or "").splitlines()[0], prog="python -m benchmarks.tune_quality"
     )
     parser.add_argument("--mocap", type=Path, required=True, help="folder of AMASS files (val)")
-    parser.add_argument("--people", type=int, default=250, help="in each set")
+    parser.add_argument("--people", type=int, default=200, help="in each set, recipe flow")
+    parser.add_argument("--others", type=int, default=40, help="in each set, the other recipes")
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--kept", type=Path, default=Path("runs/tune_quality"))
@@ -70,42 +95,55 @@ def main() -> None:
     torch.set_num_threads(1)
     make_room(args.out)
     body = find_body("open")
-    recipes: dict[str, dict[str, Any]] = {}
-    all_x, all_y = [], []
     args.kept.mkdir(parents=True, exist_ok=True)
+    measured: dict[str, dict[str, np.ndarray]] = {}
     for name in args.recipes:
-        path = args.kept / f"{name}_{len(FEATURES)}.npz"
+        people = args.people if name == DEFAULT_RECIPE else args.others
+        path = args.kept / f"{name}_{people}_{args.seed}_{len(FEATURES)}.npz"
         if not path.exists():
-            sets = made_up(args.mocap, body, CORRUPTED, args.people, args.seed)
+            # other bodies in every set: people who differ tell more than the same ones ten times
+            sets = made_up(args.mocap, body, CORRUPTED, people, args.seed, same=False)
             found = [outcome(p, body, name) for p in tqdm(sets.values(), desc=name)]
-            x = torch.cat([f.features for f in found]).numpy()
-            write_arrays(path, {"x": x, "error": torch.cat([f.pa_mpjpe for f in found]).numpy()})
+            arrays = {key: [getattr(f, key) for f in found] for key in _KEPT}
+            write_arrays(path, {key: torch.cat(v).numpy() for key, v in arrays.items()})
         with np.load(path, allow_pickle=False) as data:
-            x, y = data["x"], (data["error"] < GOOD_PA_MPJPE).astype(float)
-        recipes[name] = fitted(x, y)
-        all_x.append(x)
-        all_y.append(y)
-    recipes[ANY_RECIPE] = fitted(np.concatenate(all_x), np.concatenate(all_y))
+            measured[name] = {key: data[key] for key in _KEPT}
+    everybody = {k: np.concatenate([m[k] for m in measured.values()]) for k in _KEPT}
+    everybody["features"][:, len(SEEN) :] = 0
+    measured[ANY_RECIPE] = everybody
+    rows = measured.items()
     content = {
-        "what": f"chance that PA-MPJPE is below {1000 * GOOD_PA_MPJPE:.0f} mm",
+        "what": {
+            QUALITY: f"chance that PA-MPJPE is below {1000 * GOOD_PA_MPJPE:.0f} mm",
+            FACING: f"chance that the orientation is within {TURNED:.0f} degrees",
+        },
         "made_by": "python -m benchmarks.tune_quality",
         "sets": list(CORRUPTED),
         "seed": args.seed,
         **conditions(),
         "features": list(FEATURES),
-        "recipes": recipes,
+        "scores": {
+            QUALITY: {n: fitted(m["features"], kept(m["pa_mpjpe"], _BOUNDS)) for n, m in rows},
+            FACING: {n: fitted(m["features"], kept(m["turned"], (TURNED,))) for n, m in rows},
+        },
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def kept(error: np.ndarray, bounds: tuple[float, ...]) -> np.ndarray:
+    """(N, C): whether errors (N,) are below each of the bounds."""
+    return error[:, None] < np.array(bounds)
+
+
 def make_room(path: Path) -> None:
     """Fits need some coefficients: where those of a file are of other features, all become zero."""
     try:
-        predictors()
+        predictors(QUALITY)
     except (OSError, ValueError, KeyError):
         nothing = {"offset": 0.0, "coefficients": [0.0] * len(FEATURES), "energies": [0.0, 0.0]}
-        content = {"features": list(FEATURES), "recipes": {ANY_RECIPE: nothing}}
+        scores = {score: {ANY_RECIPE: nothing} for score in SCORES}
+        content = {"features": list(FEATURES), "scores": scores}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content), encoding="utf-8")
 
@@ -125,48 +163,46 @@ def outcome(people: People, body: Body, recipe: str) -> Outcome:
     truth = body.joints(people.betas.to(double), people.rotations.to(double))
     error = pa_mpjpe(result.joints3d[:, JOINTS], truth[:, JOINTS])
     turned = orientation_error(result.rotations[:, 0], people.rotations[:, 0].to(double))
-    return Outcome(of_result(problem, result), error, turned, result)
+    seen, opinions = evidence(problem, result, body, prior)
+    if opinions is None:
+        opinions = seen.new_zeros(len(seen), len(OPINIONS))
+    return Outcome(torch.cat((seen, opinions), -1), error, turned, problem, prior, result)
 
 
-def of_result(problem: FitProblem, result: FitResult) -> Tensor:
-    """The features (B, F) that a result's quality came from."""
-    in_front = result.keypoints2d.isfinite().all(-1)
-    errors = (result.keypoints2d - problem.keypoints).norm(dim=-1)
-    same = FitProblem(
-        problem.schema,
-        problem.keypoints,
-        problem.confidence,
-        problem.camera,
-        problem.size,
-        result.unit,
-    )
-    energy = torch.stack([e for n, e in result.energy.items() if n != "reprojection"]).sum(0)
-    return features(same, errors.nan_to_num(), in_front, result.keypoint_sd, energy)
+def fitted(x: np.ndarray, events: np.ndarray) -> dict[str, Any]:
+    """Offset and coefficients of the likeliest logistic regression with the right signs.
 
-
-def fitted(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """Offset and coefficients of the likeliest logistic regression with the right signs."""
-    x = x.copy()
+    Args:
+        x: (N, F) features. events: (N, C), whether each of C bounds was kept. All have the same
+            coefficients (proportional odds), so that how good and how bad somebody is counts, too;
+            the offset is the first one's.
+    """
+    x, y = x.copy(), events.astype(float)
     energies = np.quantile(x[:, ENERGY], (_OUTER, 1 - _OUTER))
     x[:, ENERGY] = np.clip(x[:, ENERGY], *energies)
     mean, sd = x.mean(0), x.std(0).clip(1e-6)
     z = (x - mean) / sd
+    bounds_kept = y.shape[1]
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
-        logit = w[0] + z @ w[1:]
-        value = (np.logaddexp(0, logit) - y * logit).sum() + 0.5 * _RIDGE * (w[1:] ** 2).sum()
-        wrong = expit(logit) - y
-        return value, np.concatenate(([wrong.sum()], z.T @ wrong + _RIDGE * w[1:]))
+        offsets, slopes = w[:bounds_kept], w[bounds_kept:]
+        logit = offsets + (z @ slopes)[:, None]
+        value = (np.logaddexp(0, logit) - y * logit).mean(1).sum()
+        wrong = (expit(logit) - y) / bounds_kept
+        gradient = (wrong.sum(0), z.T @ wrong.sum(1) + _RIDGE * slopes)
+        return value + 0.5 * _RIDGE * (slopes**2).sum(), np.concatenate(gradient)
 
-    bounds = [(None, None)] + [(0, None) if s > 0 else (None, 0) for s in FEATURES.values()]
-    best = minimize(loss, np.zeros(1 + x.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B").x
-    coefficients = best[1:] / sd
+    bounds = [(None, None)] * bounds_kept
+    bounds += [(0, None) if sign > 0 else (None, 0) for sign in FEATURES.values()]
+    start = np.zeros(bounds_kept + x.shape[1])
+    best = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    coefficients = best[bounds_kept:] / sd
     return {
         "offset": round(float(best[0] - coefficients @ mean), 5),
         "coefficients": [round(float(c), 5) + 0.0 for c in coefficients],
         "energies": [round(float(e), 5) for e in energies],
         "people": len(y),
-        "good_share": round(float(y.mean()), 4),
+        "share": round(float(y[:, 0].mean()), 4),
     }
 
 

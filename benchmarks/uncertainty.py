@@ -26,6 +26,7 @@ from benchmarks.uncertainty_page import markdown, plot
 from fitting.after_fit import after_fit, surroundings
 from fitting.draws import draw, random_latents
 from fitting.fit_seen import fit_seen, tell
+from fitting.judge import judged
 from fitting.problem import FitProblem
 from fitting.quantize import quantize
 from fitting.recipes import RECIPES
@@ -37,13 +38,14 @@ from priors.data.synthetic import TRUNCATED, Detector, People, Scenery
 from priors.flow_prior import FlowGiven
 from priors.load import load
 
-PARTS = ("best_of_n", "coverage", "quality", "time")
+PARTS = ("best_of_n", "coverage", "quality", "judging", "time")
 BEST_OF_SETS = {
     "plain": (Detector(), Scenery()),
     "cropped": (Detector(cropped=1.0), Scenery()),
     "truncated": (Detector(), TRUNCATED),
 }
 _TIMED, _AFTER, _MODES = 20, 1000, 5
+_JUDGED, _JUDGED_ALONE = 64, 12
 
 
 def main() -> None:
@@ -106,7 +108,41 @@ def measured(part: str, args: argparse.Namespace) -> dict[str, Any]:
         shown = {} if args.photos is None else {"photos": quality_score.photographs(args.photos)}
         score = quality_score.measure(test, body, args.people, args.seed, "flow")
         return {**score, **shown}
+    if part == "judging":
+        return judging(
+            made_up(test, body, {"plain": BEST_OF_SETS["plain"]}, _JUDGED, args.seed), body
+        )
     return timed(made_up(test, body, {"plain": BEST_OF_SETS["plain"]}, _TIMED, args.seed), body)
+
+
+def judging(sets: dict[str, People], body: Body) -> dict[str, Any]:
+    """CPU milliseconds a person of a fit, and of its scores alone; together and one by one."""
+    (people,) = sets.values()
+    double = body.to(dtype=torch.float64)
+    model = load("keypoint-flow", dtype=torch.float64)
+    seen = people.keypoints.double(), people.confidence.double()
+    everyone = FitProblem.build(BODY25, *seen, people.camera.to(dtype=torch.float64))
+
+    def spent(rows: torch.Tensor) -> tuple[float, float]:
+        problem = everyone.rows(rows)
+        times = [time.process_time()]
+        result = fit_seen(problem, double, model, RECIPES["flow"])
+        times.append(time.process_time())
+        judged(problem, result, double, model)
+        times.append(time.process_time())
+        return times[1] - times[0], times[2] - times[1]
+
+    spent(torch.arange(2))  # what is computed once and kept
+    together = spent(torch.arange(len(everyone)))
+    alone = [spent(torch.tensor([row])) for row in range(_JUDGED_ALONE)]
+    return {
+        "judged": len(everyone),
+        "judged_alone": _JUDGED_ALONE,
+        "fit_ms": 1000 * together[0] / len(everyone),
+        "scores_ms": 1000 * together[1] / len(everyone),
+        "fit_alone_ms": 1000 * statistics.median(a for a, _ in alone),
+        "scores_alone_ms": 1000 * statistics.median(b for _, b in alone),
+    }
 
 
 def timed(sets: dict[str, People], body: Body) -> dict[str, Any]:

@@ -10,6 +10,17 @@ from benchmarks.coverage import KINDS, LEVELS
 from benchmarks.hardware import conditions_line
 
 _SHOWN = (1, 4, 16, 64, 256, 1024, 4096)
+_EVENTS = {
+    "bad": "PA-MPJPE above 100 mm",
+    "turned": "orientation off by more than 45 degrees",
+    "good": "PA-MPJPE below 70 mm",
+}
+_WRONG = {"quality": "above 70 mm", "facing": "turned further away"}
+_AREAS = ("auc_above_100_mm", "auc_turned")
+_CHANCES = {
+    "quality": ("quality: chance that PA-MPJPE is below 70 mm", "share below 70 mm"),
+    "facing": ("facing: chance that it is within 45 degrees", "share within 45 degrees"),
+}
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -18,6 +29,7 @@ def markdown(found: dict[str, Any]) -> str:
         "best_of_n": _best_of_n,
         "coverage": _coverage,
         "quality": _quality,
+        "judging": _judging,
         "time": _time,
     }
     return "\n\n".join(parts[name](content) for name, content in found.items()) + "\n"
@@ -153,29 +165,40 @@ def _coverage(content: dict[str, Any]) -> str:
 
 
 def _quality(content: dict[str, Any]) -> str:
-    lines = _head("The quality score", content)
+    lines = _head("The two scores", content)
     lines += [
-        f"{content['people']} people with corrupted keypoints, recipe `{content['recipe']}`.",
+        f"{content['people']} people with corrupted keypoints, recipe `{content['recipe']}`. Areas "
+        "under the ROC curve, once with all sets alike and once with half of the people plain and "
+        "the others spread over the nine other sets; ± is what chance makes of it, other bodies "
+        "drawn.",
         "",
-        _row("the score tells", "area under the ROC curve", "share of the people"),
-        _rule(3),
         _row(
-            "PA-MPJPE above 100 mm",
-            f"{content['auc_above_100_mm']:.3f}",
-            f"{100 * content['bad_share']:.1f} %",
+            *("what is told", "by", "area, sets alike", "area, half plain"),
+            *("share, sets alike", "share, half plain"),
         ),
+        _rule(6),
+    ]
+    for event, name in _EVENTS.items():
+        share = content["shares"][event]
+        for by, area in content["areas"][event].items():
+            chance = f" ± {area['alike_sd']:.3f}" if "alike_sd" in area else ""
+            shares = [f"{100 * share[m]:.1f} %" for m in ("alike", "half_plain")]
+            lines.append(
+                _row(name, by, f"{area['alike']:.3f}{chance}", f"{area['half_plain']:.3f}", *shares)
+            )
+    lines.append("")
+    for score, brier in content["brier"].items():
+        lines.append(
+            f"Brier score of `{score}` {brier['score']:.3f}; whoever says everybody's share has "
+            f"{brier['of_the_share']:.3f}. {_warned(content['reliability'][score], _WRONG[score])}"
+        )
+    lines += [
+        "",
         _row(
-            "orientation off by more than 45 degrees",
-            f"{content['auc_turned']:.3f}",
-            f"{100 * content['turned_share']:.1f} %",
+            *("set", "mean quality", "below 70 mm", "mean facing", "within 45°", "PA-MPJPE mm"),
+            *("area for 100 mm within the set", "for 45°"),
         ),
-        _row("PA-MPJPE below 70 mm", f"{content['auc_below_70_mm']:.3f}", ""),
-        "",
-        f"Brier score {content['brier']:.3f}; whoever says the share of the good ones of everybody "
-        f"has {content['brier_of_the_share']:.3f}.",
-        "",
-        _row("set", "mean quality", "below 70 mm", "PA-MPJPE mm", "area for 100 mm within the set"),
-        _rule(5),
+        _rule(8),
     ]
     for name, one in content["sets"].items():
         lines.append(
@@ -183,14 +206,44 @@ def _quality(content: dict[str, Any]) -> str:
                 name,
                 f"{one['quality']:.2f}",
                 f"{100 * one['below_70_mm']:.0f} %",
+                f"{one['facing']:.2f}",
+                f"{100 * one['faces']:.0f} %",
                 f"{one['pa_mpjpe_mm']:.1f}",
-                f"{one['auc_above_100_mm']:.2f}",
+                *("" if a is None else f"{a:.2f}" for a in map(one.get, _AREAS)),
             )
         )
     if "photos" in content:
-        lines += ["", _row("photograph", "keypoints seen", "quality"), _rule(3)]
-        lines += [_row(p["picture"], p["seen"], f"{p['quality']:.2f}") for p in content["photos"]]
+        lines += ["", _row("photograph", "keypoints seen", "quality", "facing"), _rule(4)]
+        lines += [
+            _row(p["picture"], p["seen"], f"{p['quality']:.2f}", f"{p['facing']:.2f}")
+            for p in content["photos"]
+        ]
     return "\n".join(lines)
+
+
+def _warned(bins: list[dict[str, float]], what: str) -> str:
+    """Of whom a score is below one half, which makes the command line warn."""
+    low = [b for b in bins if b["chance"] < 0.5]
+    people = sum(b["people"] for b in low)
+    wrong = sum(b["people"] * (1 - b["true"]) for b in low) / max(1, people)
+    everybody = sum(b["people"] for b in bins)
+    return f"It is below 0.5 for {people} of {everybody}; {100 * wrong:.0f} % of these are {what}."
+
+
+def _judging(content: dict[str, Any]) -> str:
+    share, alone = (100 * content[f"scores{k}_ms"] / content[f"fit{k}_ms"] for k in ("", "_alone"))
+    return "\n".join(
+        [
+            "### What the scores cost",
+            "",
+            conditions_line(content),
+            "",
+            f"Of {content['fit_ms']:.0f} CPU ms that the fit of a plain person takes among "
+            f"{content['judged']}, the scores are {content['scores_ms']:.1f} ({share:.0f} %); "
+            f"alone {content['scores_alone_ms']:.0f} of {content['fit_alone_ms']:.0f} "
+            f"({alone:.0f} %), median of {content['judged_alone']}.",
+        ]
+    )
 
 
 def _time(content: dict[str, Any]) -> str:
@@ -251,16 +304,17 @@ def plot(found: dict[str, Any], folder: Path) -> None:
         axes[0][-1].legend(fontsize=6)
         _save(figure, folder / "coverage.png")
     if "quality" in found:
-        bins = found["quality"]["reliability"]
-        figure, axis = plt.subplots(figsize=(4, 3.8))
-        axis.plot((0, 1), (0, 1), color="#999999", linewidth=0.8)
-        x, y = ([b[k] for b in bins] for k in ("quality", "good"))
-        error = [(b["good"] * (1 - b["good"]) / b["people"]) ** 0.5 for b in bins]
-        axis.errorbar(x, y, error, marker="o", capsize=3, color="#3f8f5c")
-        for one in bins:
-            axis.annotate(one["people"], (one["quality"], one["good"]), fontsize=7)
-        axis.set_xlabel("quality: chance that PA-MPJPE is below 70 mm")
-        axis.set_ylabel("share below 70 mm")
+        figure, axes = plt.subplots(1, len(_CHANCES), figsize=(4 * len(_CHANCES), 3.8))
+        for axis, (score, (x_label, y_label)) in zip(axes, _CHANCES.items(), strict=True):
+            bins = found["quality"]["reliability"][score]
+            axis.plot((0, 1), (0, 1), color="#999999", linewidth=0.8)
+            x, y = ([b[k] for b in bins] for k in ("chance", "true"))
+            error = [(b["true"] * (1 - b["true"]) / b["people"]) ** 0.5 for b in bins]
+            axis.errorbar(x, y, error, marker="o", capsize=3, color="#3f8f5c")
+            for one in bins:
+                axis.annotate(one["people"], (one["chance"], one["true"]), fontsize=7)
+            axis.set_xlabel(x_label)
+            axis.set_ylabel(y_label)
         _save(figure, folder / "reliability.png")
 
 

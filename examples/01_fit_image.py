@@ -42,6 +42,7 @@ def main() -> None:
         print(f"  translation {x:+.2f} {y:+.2f} {z:+.2f} m (x right, y down, z forward)")
         print(f"  median reprojection error {bodies.reprojection_px[row]:.1f} px")
         print(f"  quality {bodies.quality[row]:.2f} (chance that it is a good body)")
+        print(f"  facing {bodies.facing[row]:.2f} (chance that it is turned the right way)")
         sure = bodies.keypoint_sd[row]
         for name in ("RWrist", "LWrist"):
             if name in bodies.schema:

@@ -176,9 +176,8 @@ def _fit(args: argparse.Namespace) -> int:
         if error is not None:
             share = 100 * person["reprojection_of_box"]
             place = f", median error {error:.1f} px ({share:.1f} % of the box)"
-        print(
-            f"person {person['person']}: {person['status']}{place}, quality {person['quality']:.2f}"
-        )
+        trust = f"quality {person['quality']:.2f}, facing {person['facing']:.2f}"
+        print(f"person {person['person']}: {person['status']}{place}, {trust}")
     report = done.report
     print(f"focal length {report['focal_px']:.0f} px: {report['focal_source']}")
     print(f"{len(done.files)} files in {args.out} ({report['seconds']:.1f} s)")

@@ -23,6 +23,7 @@ _COLUMNS = (
     ("reprojection_px", "reprojection px", "{:.1f}"),
     ("reprojection_of_box", "of the box", "{:.2%}"),
     ("quality", "quality", "{:.2f}"),
+    ("facing", "facing", "{:.2f}"),
     ("seconds", "s a person", "{:.3f}"),
     ("energy", "energy", "{:.1f}"),
 )
@@ -31,7 +32,10 @@ _WITH_TRUTH = (
     ("mpjpe_mm", "MPJPE mm", "{:.1f}"),
     ("orientation_deg", "orientation", "{:.1f}°"),
 )
-MEASURES = ("reprojection_px", "reprojection_of_box", "quality", *(k for k, _, _ in _WITH_TRUTH))
+MEASURES = (
+    *("reprojection_px", "reprojection_of_box", "quality", "facing"),
+    *(k for k, _, _ in _WITH_TRUTH),
+)
 
 Row = Mapping[str, Any]
 

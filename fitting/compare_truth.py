@@ -11,17 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fitting.metrics import orientation_error, pa_mpjpe
+from fitting.metrics import JOINTS, orientation_error, pa_mpjpe
 from models.errors import InputError
 from models.kinematics import NUM_JOINTS, joint_index
 from models.rotations import axis_angle_to_matrix
 
-# the 14 joints that the field's tables are over; SMPL's own, by name
-JOINTS = [
-    joint_index(f"{side}_{joint}")
-    for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-    for side in ("left", "right")
-] + [joint_index("neck"), joint_index("head")]
 _PELVIS = joint_index("pelvis")
 _KEYS = ("joints3d", "global_orient", "names")
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fitting.fit_people import FitResult
-from fitting.quality import LOW_QUALITY
+from fitting.quality import LOW_FACING, LOW_QUALITY
 from fitting.solution import Status
 
 # of the schema's keypoints; below it a limb or two at most can have been seen whole
@@ -55,5 +55,11 @@ def doubts(result: FitResult, row: int, keypoints: np.ndarray, confidence: np.nd
         found.append(
             f"quality {quality:.2f} is low; much of this body is a guess "
             "(few limbs seen, or keypoints that no body explains)"
+        )
+    facing = float(result.facing[row])
+    if facing < LOW_FACING:
+        found.append(
+            f"facing {facing:.2f} is low; the body may be turned the wrong way "
+            "(left and right exchanged in the keypoints, or too few of them)"
         )
     return found

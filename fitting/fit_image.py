@@ -345,8 +345,8 @@ def _write(
 
 
 _SUMMARY_KEYS = (
-    *("person", "person_id", "status", "quality", "reprojection_px", "reprojection_of_box"),
-    *("iterations", "files"),
+    *("person", "person_id", "status", "quality", "facing", "reprojection_px"),
+    *("reprojection_of_box", "iterations", "files"),
 )
 
 

@@ -14,7 +14,7 @@ from fitting.initialize import hypotheses
 from fitting.levenberg_marquardt import Options
 from fitting.objective import Objective, State
 from fitting.problem import FitProblem
-from fitting.quality import quality
+from fitting.quality import chances, features
 from fitting.recipes import Recipe
 from fitting.solution import STATUSES, Solution, Status
 from fitting.solvers import check_solver, minimize_stage
@@ -44,7 +44,8 @@ class FitResult:
         start_energy: (B,) the same sum at the start that led here; never lower.
         reprojection_px: (B,) median error over the seen keypoints. size: (B,) pixels, the box.
         unit: (B,) pixels, of the recipe's noise and outlier scales.
-        quality: (B,) chance that PA-MPJPE is below 70 mm. seen: (B,) number of keypoints.
+        quality: (B,) chance that PA-MPJPE is below 70 mm. facing: (B,) chance that the body is
+            turned the right way, within 45 degrees. seen: (B,) number of keypoints.
         status: a person's ending. iterations: (B,).
         recipe, prior, body: what made it. solver: that of its last stage, or none. seconds: for
             the whole batch.
@@ -66,6 +67,7 @@ class FitResult:
     size: Tensor
     unit: Tensor
     quality: Tensor
+    facing: Tensor
     seen: Tensor
     status: tuple[Status, ...]
     iterations: Tensor
@@ -234,6 +236,9 @@ def _describe(
     median = torch.where(seen, errors, torch.nan).nanmedian(-1).values
     spread = keypoint_sd(objective, state, objective.evaluate(state))
     of_prior = torch.stack([e for n, e in solution.terms.items() if n != "reprojection"]).sum(0)
+    evidence = features(problem, errors, in_front, spread, of_prior)
+    # what the prior itself makes of the fit is asked by who told it what was seen, see `judge`
+    trust = chances(problem, evidence, None, recipe.name)
     return FitResult(
         rotations=pose.rotations,
         betas=pose.betas,
@@ -250,7 +255,8 @@ def _describe(
         reprojection_px=median,
         size=problem.size,
         unit=problem.unit,
-        quality=quality(problem, errors, in_front, spread, of_prior, recipe.name),
+        quality=trust.quality,
+        facing=trust.facing,
         seen=seen.sum(-1),
         status=tuple(STATUSES[int(c)] for c in solution.status),
         iterations=spent,
@@ -264,7 +270,7 @@ def _describe(
 # what of a result has a row for each person
 _BY_PERSON = (
     *("rotations", "betas", "transl", "joints3d", "keypoints3d", "keypoints2d", "doubted"),
-    *("keypoint_sd", "start_energy", "reprojection_px", "size", "quality"),
+    *("keypoint_sd", "start_energy", "reprojection_px", "size", "quality", "facing"),
     *("unit", "seen", "iterations"),
 )
 

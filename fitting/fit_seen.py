@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fitting.fit_people import FitResult, fit_people, replace_rows
+from fitting.judge import judged
 from fitting.problem import FitProblem
 from fitting.recipes import Recipe
 from models.body import Body
@@ -32,11 +33,25 @@ def fit_seen(
     the fitted body is far from are doubted (`Recipe.doubt`), the posterior is told again without
     them, and those people are fitted once more. The doubted keypoints stay in the data term.
 
+    How far to trust a fit is judged with what the prior makes of it (`judge`).
+
     Args:
         problem: of B people. body, model: in its number type. recipe: the stages.
         progress: called with the number of people just done.
         solver: for every stage; None for each stage's own.
     """
+    result = _fitted(problem, body, model, recipe, progress, solver)
+    return judged(problem, result, body, model)
+
+
+def _fitted(
+    problem: FitProblem,
+    body: Body,
+    model: PriorModel,
+    recipe: Recipe,
+    progress: Callable[[int], object] | None,
+    solver: str | None,
+) -> FitResult:
     told = tell(model, problem, body)
     first = fit_people(problem, body, told, recipe, progress=progress, solver=solver)
     if recipe.doubt is None or not model.looks:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from models.kinematics import joint_index
 from models.rotations import rotation_angle
+
+# the 14 joints that the field's tables are over; SMPL's own, by name
+JOINTS = [
+    joint_index(f"{side}_{joint}")
+    for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+    for side in ("left", "right")
+] + [joint_index("neck"), joint_index("head")]
 
 
 def mpjpe(predicted: Tensor, truth: Tensor, root: Tensor | int) -> Tensor:

@@ -1,10 +1,12 @@
-"""A number from 0 to 1 that says how far to trust a fit: the chance that the body is a good one.
+"""Two numbers from 0 to 1 that say how far to trust a fit.
 
-It is the chance that the PA-MPJPE over 14 joints is below 70 mm, by a logistic regression on what
-was seen, how well it is met, how sure the posterior is and what the body costs. Its few numbers
-were fitted to made-up people with corrupted keypoints (`python -m benchmarks.tune_quality`) and lie
-in `data/quality.json`. No coefficient may have the wrong sign, so that less evidence, larger errors
-and a wider posterior never make a fit better.
+`quality` is the chance that the PA-MPJPE over 14 joints is below 70 mm, `facing` the chance that
+the body is turned the right way, within 45 degrees. Each is a logistic regression on what was seen,
+how well it is met, how sure the posterior is, what the body costs, and what the posterior makes of
+the fitted body (`second_look`). Their few numbers were fitted to made-up people with corrupted
+keypoints (`python -m benchmarks.tune_quality`) and lie in `data/quality.json`. No coefficient may
+have the wrong sign, so that less evidence, larger errors and a wider posterior never make a fit
+better.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ import torch
 from torch import Tensor
 
 from fitting.problem import FitProblem
+from fitting.second_look import OPINIONS
 from models.keypoints import KeypointSchema
 
 GOOD_PA_MPJPE = 0.070  # metres
-LOW_QUALITY = 0.5  # below it the body is more likely a bad one, and the command line warns
+# below these the body is more likely a bad one, or turned the wrong way; the command line warns
+LOW_QUALITY, LOW_FACING = 0.5, 0.5
 
 # what carries evidence about the pose: the limbs' joints, for any schema that has them
 _SIDES = "LR"
@@ -38,7 +42,7 @@ _LITTLE, _GUESS = 0.3, 0.4
 _MOST_CUT = 8.0  # how many times larger than its box a person may be
 
 # name -> the sign that its coefficient has to have
-FEATURES = {
+SEEN = {
     "torso seen": 1,
     "limbs seen": 1,
     "face seen": 1,
@@ -50,8 +54,10 @@ FEATURES = {
     "prior energy": -1,
     "few limbs": -1,
 }
-ENERGY = list(FEATURES).index("prior energy")
+FEATURES = SEEN | OPINIONS
+ENERGY = list(SEEN).index("prior energy")
 ANY_RECIPE = "any"
+QUALITY, FACING = SCORES = ("quality", "facing")
 
 
 class Predictor(NamedTuple):
@@ -67,40 +73,55 @@ class Predictor(NamedTuple):
     energies: tuple[float, float]
 
 
-def quality(
-    problem: FitProblem,
-    errors: Tensor,
-    in_front: Tensor,
-    spread: Tensor,
-    prior_energy: Tensor,
-    recipe: str = ANY_RECIPE,
-) -> Tensor:
-    """Chance of a PA-MPJPE below 70 mm, per person.
+class Chances(NamedTuple):
+    """Chances (B,): that the PA-MPJPE is below 70 mm, that the orientation is within 45 degrees."""
+
+    quality: Tensor
+    facing: Tensor
+
+
+def chances(
+    problem: FitProblem, seen: Tensor, opinions: Tensor | None, recipe: str = ANY_RECIPE
+) -> Chances:
+    """How far to trust everyone's fit.
 
     Args:
-        problem, errors, in_front, spread, prior_energy: as in `features`.
-        recipe: whose coefficients; those of no recipe in particular where it has none.
+        problem: of B people. seen: (B, F) as in `features`. opinions: (B, O) of `second_look`.
+        recipe: whose coefficients. Those of no recipe in particular, which need no opinions, where
+            it has none, or where it is run with another kind of prior than they were fitted with:
+            one that has opinions where theirs had none, or the other way about.
 
     Returns:
-        (B,), 0 to 1; 0 for a row with values that are not finite, and of whom nothing was seen.
+        0 for a row with values that are not finite, and of whom nothing was seen.
     """
-    known = predictors()
-    chosen = known.get(recipe, known[ANY_RECIPE])
-    found = features(problem, errors, in_front, spread, prior_energy)
-    found[:, ENERGY] = found[:, ENERGY].clamp(*chosen.energies)
-    weight = found.new_tensor(chosen.coefficients)
-    chance = (chosen.offset + (found * weight).sum(-1)).sigmoid()
-    guessed = found[:, list(FEATURES).index("few limbs")] > _FEW_LIMBS - _LITTLE
-    chance = torch.where(guessed, chance.clamp(max=_GUESS), chance)
     evidence = problem.evidence()
-    sane = torch.where(evidence > 0, errors, 0).isfinite().all(-1) & (evidence > 0).any(-1)
-    return torch.where(sane, chance, 0).nan_to_num(nan=0.0)
+    there = (evidence > 0)[..., None]
+    sane = torch.where(there, problem.keypoints, 0).isfinite().all(-1).all(-1) & there.any(1)[:, 0]
+    found = seen.new_zeros(len(seen), len(FEATURES))
+    found[:, : len(SEEN)] = seen
+    if opinions is not None:
+        found[:, len(SEEN) :] = opinions
+    quality, facing = (_chance(found, s, recipe, opinions is not None) for s in SCORES)
+    guessed = found[:, list(FEATURES).index("few limbs")] > _FEW_LIMBS - _LITTLE
+    quality = torch.where(guessed, quality.clamp(max=_GUESS), quality)
+    return Chances(*(torch.where(sane, c, 0).nan_to_num(nan=0.0) for c in (quality, facing)))
+
+
+def _chance(found: Tensor, score: str, recipe: str, has_opinions: bool) -> Tensor:
+    known = predictors(score)
+    chosen = known.get(recipe, known[ANY_RECIPE])
+    if any(chosen.coefficients[len(SEEN) :]) != has_opinions:
+        chosen = known[ANY_RECIPE]
+    energy = found[:, ENERGY].clamp(*chosen.energies)
+    found = found.index_copy(1, torch.tensor([ENERGY], device=found.device), energy[:, None])
+    weight = found.new_tensor(chosen.coefficients)
+    return (chosen.offset + (found * weight).sum(-1)).sigmoid()
 
 
 def features(
     problem: FitProblem, errors: Tensor, in_front: Tensor, spread: Tensor, prior_energy: Tensor
 ) -> Tensor:
-    """What the chance follows from, in the order of `FEATURES`: (B, F), finite for finite people.
+    """What the chances follow from, in the order of `SEEN`: (B, F), finite for finite people.
 
     Args:
         problem: of B people. errors, in_front: (B, K) from `Objective.errors`.
@@ -151,13 +172,13 @@ def _share(problem: FitProblem, names: tuple[str, ...]) -> Tensor:
 
 
 @cache
-def predictors() -> dict[str, Predictor]:
-    """By recipe's name, as the file has them."""
+def predictors(score: str) -> dict[str, Predictor]:
+    """Those of a name in `SCORES`, by recipe's name, as the file has them."""
     text = (resources.files("fitting") / "data" / "quality.json").read_text(encoding="utf-8")
     found = json.loads(text)
     if found["features"] != list(FEATURES):
         raise ValueError("quality.json is of other features; run benchmarks.tune_quality")
     return {
         name: Predictor(one["offset"], tuple(one["coefficients"]), tuple(one["energies"]))
-        for name, one in found["recipes"].items()
+        for name, one in found["scores"][score].items()
     }

@@ -107,6 +107,7 @@ def person_report(result: FitResult, row: int) -> dict[str, Any]:
         "start_energy": float(result.start_energy[row]),
         "iterations": int(result.iterations[row]),
         "quality": float(result.quality[row]),
+        "facing": float(result.facing[row]),
         "keypoints_doubted": [
             name
             for name, doubt in zip(result.schema.names, result.doubted[row], strict=True)

@@ -124,12 +124,13 @@ def test_the_example(tmp_path, capsys):
 
     report = json.loads((out / "camera_0.json").read_text())
     wanted = {"status", "recipe", "prior", "body", "reprojection_px", "energy", "iterations"}
-    assert wanted | {"quality", "seconds"} <= report.keys()
+    assert wanted | {"quality", "facing", "seconds"} <= report.keys()
     assert report["recipe"] == "flow"
     assert report["prior"] == "keypoint-flow"
     assert report["body"] == "open-low"
     assert 0 <= report["reprojection_px"] < 25
     assert 0 <= report["quality"] <= 1
+    assert 0 <= report["facing"] <= 1
     assert report["iterations"] > 0
     assert report["seconds"] > 0
     parts = [v for k, v in report["energy"].items() if k != "total"]

@@ -14,7 +14,7 @@ from fitting.doubts import doubts
 from fitting.fit_people import fit_people
 from fitting.fit_seen import fit_seen
 from fitting.problem import FitProblem
-from fitting.quality import LOW_QUALITY
+from fitting.quality import LOW_FACING, LOW_QUALITY
 from fitting.recipes import RECIPES
 from fitting.solution import Status
 from models.keypoints import BODY25
@@ -103,6 +103,12 @@ def test_many_keypoints_are_listed_in_part(crowd, ordinary):
     assert doubts(result, 0, one, np.ones(25)) == [
         "keypoint LKnee disagrees with the body: it is wrong, or the body is"
     ]
+
+
+def test_a_body_that_may_be_turned_is_doubted(crowd, ordinary):
+    turned = replace(ordinary, facing=torch.full_like(ordinary.facing, LOW_FACING - 0.1))
+    (text,) = doubts_of(crowd.problem, turned)
+    assert text.startswith("facing 0.40 is low; the body may be turned the wrong way")
 
 
 def test_an_invalid_person_is_only_that(crowd, ordinary):

@@ -123,6 +123,7 @@ def test_fields_fit_together(crowd, body, prior, together):
         "reprojection_px": (people,),
         "size": (people,),
         "quality": (people,),
+        "facing": (people,),
         "iterations": (people,),
     }
     for name, shape in shapes.items():
@@ -139,7 +140,8 @@ def test_fields_fit_together(crowd, body, prior, together):
     for value in together.energy.values():
         assert value.shape == (people,)
         assert (value >= 0).all()
-    assert ((together.quality >= 0) & (together.quality <= 1)).all()
+    for chance in (together.quality, together.facing):
+        assert ((chance >= 0) & (chance <= 1)).all()
     assert (together.iterations >= len(GMM.stages)).all()
     assert (together.iterations <= sum(s.iterations for s in GMM.stages)).all()
 
@@ -248,7 +250,7 @@ def test_beside_somebody_impossible(crowd, body, prior, together, kind):
     assert_same(got, together, others, others)
     if kind in ("nan", "infinite"):
         assert got.status[1] is Status.INVALID
-        assert float(got.quality[1]) == 0
+        assert (float(got.quality[1]), float(got.facing[1])) == (0, 0)
         assert int(got.iterations[1]) == 0
     else:
         assert got.status[1] is not Status.INVALID
@@ -280,6 +282,7 @@ def test_nobody_valid(crowd, body, prior):
     got = fit_people(problem, body, prior, GMM)
     assert got.status == (Status.INVALID,) * 5
     assert not got.quality.any()
+    assert not got.facing.any()
 
 
 def test_unseen_keypoints_may_be_nan(crowd, body, prior):

@@ -1,0 +1,113 @@
+"""What a posterior can be told of a person besides what was seen, and how far to believe it.
+
+A detector that exchanges the legs of somebody gives keypoints that a body turned about explains. So
+the posterior is told of the keypoints as its fit was told in the end, of all of them as they were
+seen, and with the sides of legs, arms or both exchanged. How likely its likeliest body is, and how
+well it meets the keypoints, says which of these to believe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fitting.initialize import place
+from fitting.problem import FitProblem
+from fitting.recipes import RECIPES, Reprojection
+from fitting.robust import geman_mcclure
+from models.body import Body
+from models.keypoints import KeypointSchema, mirrored_keypoint
+from priors.base import Pose
+from priors.flow_prior import FlowGiven, FlowPrior
+
+_LEGS = ("hip", "knee", "ankle", "bigtoe", "smalltoe", "heel")
+_ARMS = ("elbow", "wrist")
+# whose sides are exchanged
+EXCHANGED: dict[str, tuple[str, ...]] = {
+    "nothing": (),
+    "legs": _LEGS,
+    "arms": _ARMS,
+    "legs and arms": (*_LEGS, *_ARMS),
+}
+AS_FITTED, AS_SEEN = "as fitted", "nothing"
+TELLINGS = (AS_FITTED, *EXCHANGED)
+_DATA = RECIPES["flow"].stages[-1].reprojection
+_HEAT = 2.0  # what bodies cost that nobody has fitted is roughly known
+_PLACED = 3  # times: with the weights that the errors of the time before leave
+
+
+class Told(NamedTuple):
+    """T tellings of B people, telling by telling.
+
+    Attributes:
+        given: the posterior of T B people. person: (T B,), whose each is.
+        belief: (T, B), how far to believe each; a person's add up to 1.
+    """
+
+    given: FlowGiven
+    person: Tensor
+    belief: Tensor
+
+
+@torch.no_grad()
+def tell_all(problem: FitProblem, doubted: Tensor, body: Body, model: FlowPrior) -> Told:
+    """Tell the posterior everything in `TELLINGS`.
+
+    Args:
+        problem: of B people. doubted: (B, K), what the fit's prior was not told of in the end.
+    """
+    places = [exchange(problem.schema, ends) for ends in EXCHANGED.values()]
+    keypoints = torch.cat((problem.keypoints, *(problem.keypoints[:, p] for p in places)))
+    confidence = torch.cat((problem.confidence, *(problem.confidence[:, p] for p in places)))
+    trusted = confidence.clone()
+    trusted[: len(problem)].masked_fill_(doubted, 0)
+    person = torch.arange(len(problem), device=keypoints.device).repeat(len(TELLINGS))
+    # what was not told of counts among the errors all the same
+    each = replace(problem.rows(person), keypoints=keypoints, confidence=confidence)
+    given, nothing = (
+        model.given(each.schema, keypoints, c, each.camera, body)
+        for c in (trusted, torch.zeros_like(trusted))
+    )
+    start = given.start()
+    assert start is not None
+    mode = given.decode(start.latent)
+    rare = nothing.encode(mode)
+    cost = misfit(each, body, mode, _DATA) + 0.5 * (rare * rare).sum(-1)
+    belief = torch.softmax(-cost.view(len(TELLINGS), len(problem)) / _HEAT, 0)
+    return Told(given, person, belief)
+
+
+def exchange(schema: KeypointSchema, ends: tuple[str, ...]) -> list[int]:
+    """Which keypoint stands at each place when those whose names end so change sides."""
+    return [
+        schema.index(mirrored_keypoint(name) if _plain(name).endswith(ends) else name)
+        for name in schema.names
+    ]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+def misfit(problem: FitProblem, body: Body, pose: Pose, data: Reprojection) -> Tensor:
+    """What B bodies cost, each placed where it meets the keypoints best: (B,) nats.
+
+    Args:
+        problem: of B people. pose: their bodies. data: noise and outlier scale, in persons.
+    """
+    model = body.keypoint_model(problem.schema)
+    points = body.keypoints(pose.betas, pose.rotations, problem.schema).nan_to_num()
+    trust = weight = problem.evidence() * model.available
+    scale = data.scale * problem.unit[:, None]
+    loss = torch.zeros_like(trust)
+    for _ in range(_PLACED):
+        placed = points + place(problem, points[:, None], weight)
+        pixels, in_front = problem.camera.project(placed)
+        squared = ((pixels - problem.keypoints) ** 2).sum(-1)
+        loss, pull = geman_mcclure(squared, scale)
+        loss = torch.where(in_front, loss, scale**2)
+        weight = trust * torch.where(in_front, pull, 0)
+    return 0.5 * (trust * loss).sum(-1) / (data.sigma * problem.unit) ** 2
