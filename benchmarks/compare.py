@@ -123,6 +123,8 @@ def measure(
                 "solver": result.solver,
                 **errors(body.joints(pose.betas, pose.rotations), truth, pose, people),
                 "reprojection_percent": 100 * share.nanmean().item(),
+                "quality": result.quality.mean().item(),
+                "facing": result.facing.mean().item(),
                 "failed": sum(s is Status.INVALID for s in result.status),
                 "still_falling": falling if has_an_end else None,
                 "cpu_ms": 1000 * seconds / len(problem),
@@ -158,8 +160,8 @@ def markdown(content: dict[str, Any]) -> str:
             f"**{name}** ({content['people_a_set']} people)",
             "",
             "| from | recipe | solver | PA-MPJPE mm | MPJPE mm | orientation | turned > 45° | "
-            "reprojection | still falling | CPU |",
-            "|" + " --- |" * 10,
+            "reprojection | quality | facing | still falling | CPU |",
+            "|" + " --- |" * 12,
         ]
         keys = ("pa_mpjpe_mm", "mpjpe_mm", "orientation_deg", "turned_share")
         least = {key: min(way[key] for way in ways) for key in keys}
@@ -175,6 +177,7 @@ def markdown(content: dict[str, Any]) -> str:
             lines.append(
                 f"| {begins} | {way['recipe']} | {way['solver']} | {' | '.join(bold)} | "
                 f"{way['reprojection_percent']:.2f} % of box | "
+                f"{way['quality']:.2f} | {way['facing']:.2f} | "
                 f"{'' if falling is None else falling} | {way['cpu_ms']:.0f} ms |"
             )
         lines.append("")
