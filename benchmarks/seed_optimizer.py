@@ -47,11 +47,18 @@ class SeedFit:
 
 
 def fit_like_the_seed(objective: Objective, start: State, steps: int = STEPS_DEMO) -> SeedFit:
-    """Minimise an objective over (z, translation) as the seed does.
+    """Minimise an objective over (z, translation) as the seed does; see `fits_like_the_seed`."""
+    return fits_like_the_seed(objective, start, (steps,))[0]
+
+
+def fits_like_the_seed(
+    objective: Objective, start: State, steps: tuple[int, ...] = (STEPS_DEMO, STEPS_EVALUATION)
+) -> list[SeedFit]:
+    """The same run, stopped after several numbers of steps.
 
     Args:
         objective: with a `FlowGiven` as prior and the recipe `prohmr`'s stage.
-        start: the mode. steps: L-BFGS calls of 20 iterations each.
+        start: the mode. steps: L-BFGS calls of 20 iterations each, rising.
     """
     latent = start.latent.clone().requires_grad_(True)
     transl = start.transl.clone().requires_grad_(True)
@@ -72,8 +79,15 @@ def fit_like_the_seed(objective: Objective, start: State, steps: int = STEPS_DEM
         curve.append((time.process_time() - began, float(energy.detach())))
         return energy
 
+    def so_far() -> SeedFit:
+        state = State(latent.detach().clone(), transl.detach().clone())
+        return SeedFit(state, len(curve), time.process_time() - began, list(curve))
+
+    found: list[SeedFit] = []
     before: float | None = None
-    for _ in range(steps):
+    for done in range(steps[-1]):
+        if done in steps:
+            found.append(so_far())
         now = float(optimizer.step(closure).detach())  # type: ignore[arg-type]
         if before is not None:
             change = (before - now) / max(abs(before), abs(now), 1.0)
@@ -83,8 +97,8 @@ def fit_like_the_seed(objective: Objective, start: State, steps: int = STEPS_DEM
         if all(abs(float(g.max())) < GRADIENT_TOLERANCE for g in gradients):
             break
         before = now
-    state = State(latent.detach(), transl.detach())
-    return SeedFit(state, len(curve), time.process_time() - began, curve)
+    last = so_far()
+    return found + [last] * (len(steps) - len(found))
 
 
 def seed_energy(objective: Objective, latent: Tensor, transl: Tensor) -> Tensor:

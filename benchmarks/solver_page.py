@@ -79,7 +79,9 @@ def markdown(content: dict[str, Any]) -> str:
                 lines.append(f"- {name}, batch {batch}: {values}")
     lines += ["", "Within 0.1 % of the lowest energy that a search from three places finds:", ""]
     for name, of_flow in content["flows"].items():
-        v = of_flow["valleys"]
+        v = of_flow.get("valleys")
+        if v is None:
+            continue
         lines.append(
             f"- {name}, {v['people']} other people: {100 * v['ours']:.1f} %; "
             f"with exact derivatives from the same start: {100 * v['exact']:.1f} %"

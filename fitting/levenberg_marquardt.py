@@ -31,9 +31,9 @@ class Options:
         damping: first damping. tolerance: relative fall of the energy that counts as none.
         patience: how many such iterations in a row end the fit. largest_damping: beyond it the
             row has stalled. longest_turn: radians (and units of depth) one step may be long.
-        rows: how many rows of derivatives to pull back through a costly prior at an iteration,
-            besides the gradient's; None for all of them, always. At the start all rows are pulled
-            back, and at every `refresh`-th iteration; 0 for never again.
+        first_rows, rows: how many rows of derivatives to pull back through a costly prior at the
+            start and at an iteration, besides the gradient's; None for all of them, always.
+            refresh: at every so manieth iteration all rows are pulled back; 0 for never.
     """
 
     damping: float = 0.1
@@ -41,8 +41,9 @@ class Options:
     patience: int = 2
     largest_damping: float = 1e8
     longest_turn: float = 1.0
+    first_rows: int = 24
     rows: int | None = 4
-    refresh: int = 4
+    refresh: int = 3
 
 
 def minimize(
@@ -101,18 +102,22 @@ def minimize(
 class _Schedule:
     """How many rows of derivatives each iteration pulls back; None for an exact model."""
 
+    first: int | None
     few: int | None
     every: int
 
     @classmethod
     def of(cls, objective: Minimizable, options: Options) -> _Schedule:
         if options.rows is None or not objective.prior.costly:
-            return cls(None, 0)
-        return cls(options.rows if objective.moves_pose else 0, options.refresh)
+            return cls(None, None, 0)
+        if not objective.moves_pose:
+            return cls(0, 0, 0)
+        return cls(options.first_rows, options.rows, options.refresh)
 
     def rows(self, iteration: int) -> int | None:
-        full = iteration == 0 or (self.every and iteration % self.every == 0)
-        return _ALL if self.few and full else self.few
+        if iteration == 0:
+            return self.first
+        return _ALL if self.every and iteration % self.every == 0 else self.few
 
 
 def _step(

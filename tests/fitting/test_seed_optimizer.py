@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.seed_optimizer import fit_like_the_seed, seed_energy
+from benchmarks.seed_optimizer import fit_like_the_seed, fits_like_the_seed, seed_energy
 from fitting.levenberg_marquardt import Options, minimize
 from fitting.objective import Objective, State
 from fitting.recipes import RECIPES
@@ -57,3 +57,12 @@ def test_its_people_share_a_fate(objective, start):
     one = torch.tensor([1])
     alone = fit_like_the_seed(objective.rows(one), start.rows(one), 2).state
     assert (together.latent[1] - alone.latent[0]).abs().max() > 1e-3
+
+
+def test_one_run_stopped_twice_is_two_runs(objective, start):
+    short, long = fits_like_the_seed(objective, start, (1, 3))
+    for steps, found in ((1, short), (3, long)):
+        alone = fit_like_the_seed(objective, start, steps)
+        assert torch.equal(alone.state.latent, found.state.latent)
+        assert alone.evaluations == found.evaluations
+    assert long.evaluations > short.evaluations
