@@ -96,8 +96,8 @@ class Mender(MixedPrecision):
 def _own_map(log_map: Tensor, place: Tensor) -> Tensor:
     """(B, K) each keypoint's own map (B, K, M, M) in the cell of its own place (B, K, 2).
 
-    0 where the map is as high as an even one, 0.7 at a sharp peak of 32 x 32 cells, -0.7 where it is
-    empty.
+    0 where the map is as high as an even one; of 32 x 32 cells 0.7 at a sharp peak, and -0.7 where
+    it is empty.
     """
     size = log_map.shape[-1]
     column, row = ((place.nan_to_num() + 0.5) * size).floor().clamp(0, size - 1).long().unbind(-1)
