@@ -141,11 +141,10 @@ class ImagePosterior(nn.Module):
         """
         sure = torch.sigmoid(glance.confidence_logit)
         sure = torch.where(sure > _LEAST_SURE, sure, 0)
-        box = seen.box
+        box, given = seen.box, seen.confidence > 0
+        anything = given.any(1, keepdim=True)
         found = box.center[:, None] + glance.place * box.side[:, None, None]
         own = self.keypoint_posterior.condition(found, sure, seen.camera)
-        given = seen.confidence > 0
-        anything = given.any(1, keepdim=True)
         offset = (seen.keypoints - found) / box.side[:, None, None]
         offset = torch.where(given[..., None], offset, 0).clamp(-_FAR, _FAR)
         known = torch.cat(
@@ -158,7 +157,8 @@ class ImagePosterior(nn.Module):
             ),
             -1,
         )  # fmt: skip
-        place = glance.place + offset
+
+        place = glance.place + offset  # given, or found
         close = self.reader(
             (glance.near, glance.wide), place, given, torch.where(given, seen.confidence, sure)
         )
@@ -169,6 +169,7 @@ class ImagePosterior(nn.Module):
         )
         there = box.center[:, None] + mended.place * box.side[:, None, None]
         better = self.keypoint_posterior.condition(there, mended.confidence, seen.camera)
+
         with torch.no_grad():  # a starting point, not a way for what is learned
             rotations = self.keypoint_posterior.mode(better).rotations[:, 0]
             guess = turns_to_camera(rotations, turn_to_crop(box, seen.camera))

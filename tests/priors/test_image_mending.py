@@ -3,10 +3,21 @@
 import pytest
 import torch
 
+from benchmarks.image_mending import markdown, measure
 from models.keypoints import BODY25
+from priors.data.draw_people import Pictures
 from priors.image_losses import Truth, mending_losses
 from priors.image_mending import Mender, _own_map
 from tests.priors.image_people import make_posterior, make_seen
+
+CONDITIONS = {
+    "cpu": "a",
+    "threads": 1,
+    "python": "3",
+    "torch": "2",
+    "flowfit": "0",
+    "date": "today",
+}
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +103,14 @@ def test_the_losses_teach_to_tell_right_from_wrong_and_to_move(shown):
     nobody = mending_losses(mended, torch.zeros_like(seen.confidence), truth)
     assert nobody == {"own_moved": 0, "own_right": 0}
     assert given.any()
+
+
+def test_the_benchmark_sees_that_nothing_is_mended_before_training():
+    seen, people = make_seen(8, seed=3)
+    pictures = Pictures((255 * seen.images).to(torch.uint8), people, seen.box)
+    found = measure(make_posterior(trained=False), pictures)
+    assert 0 < found["right_off_before"] < 5
+    assert found["right_off_after"] == pytest.approx(found["right_off_before"])
+    assert found["right_kept_percent"] == 100
+    found = {name: value if value == value else 0.0 for name, value in found.items()}
+    assert "| plain | " in markdown({"sets": {"plain": found}, **CONDITIONS})
