@@ -27,7 +27,7 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
     image.add_argument(
         "--start",
         metavar="FILE",
-        help="begin with this posterior, or, for prohmr, with a ResNet's weights",
+        help="begin with what fits of this posterior; for prohmr also with a ResNet's weights",
     )
 
 

@@ -20,6 +20,7 @@ from priors.data.dataset_files import read_dataset
 from priors.data.datasets import Mixture, mix
 from priors.data.mocap import Mocap, read_mocap
 from priors.data.picture_sets import PictureMaker, make_picture_set
+from priors.image_checkpoints import Begun
 from priors.image_config import (
     CONFIGS,
     ImageTrainingConfig,
@@ -63,8 +64,9 @@ def train_image(
         config: "small", "prohmr", or a JSON file with what differs from one of them.
         steps, batch, pictures: over the config's; pictures is how many are made up.
         base: the keypoint posterior that "small" stands on; None takes the built-in one.
-        start: what to begin with: for "small" another image posterior; for "prohmr" a released
-            checkpoint, or a ResNet's weights.
+        start: what to begin with: for "small" another image posterior, also an older one or one
+            of other sizes, of which is taken what fits; for "prohmr" a released checkpoint, or a
+            ResNet's weights.
         body: as in `fit`. device, mixed: where, and bfloat16 in the networks. threads: that read
             pictures. credit, licence: of the data; written into the checkpoint.
         progress: show bars.
@@ -108,7 +110,9 @@ def train_image(
         make_folder(folder)
         trained_on = {"datasets": {one.name: len(one) for one in people.sets}}
     trainer = ImageTrainer(settings, learner, people, folder, device=device, threads=threads)
-    trainer.resume()
+    resumed = trainer.resume()
+    if isinstance(learner, FusedLearner) and learner.begun is not None and not resumed:
+        _tell_begun(str(start), learner.begun)
     for _ in trainer.train(progress=progress):
         pass
     path = folder / ("posterior.pt" if settings.kind == "prohmr" else "posterior.safetensors")
@@ -117,6 +121,13 @@ def train_image(
     trainer.export(path, {"domain": domain, "trained_on": trained_on})
     (folder / "config.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
     return path
+
+
+def _tell_begun(start: str, begun: Begun) -> None:
+    """On standard error, which parts of the network begin with another's weights."""
+    parts = dict.fromkeys(".".join(name.split(".")[:2]) for name in begun.new)
+    rest = f"new are those of {', '.join(parts)}" if parts else "all there are"
+    print(f"flowfit: {start}: begun with {begun.taken} of its tensors; {rest}", file=sys.stderr)
 
 
 def _config_file(config: str) -> Path:

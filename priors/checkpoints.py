@@ -123,8 +123,11 @@ def read_about(path: Path) -> dict[str, Any]:
     return about
 
 
-def read_format(path: Path, kind: str, version: int) -> dict[str, Any]:
+def read_format(path: Path, kind: str, *versions: int) -> dict[str, Any]:
     """The JSON beside a checkpoint, of which the format, its version and the sizes are checked.
+
+    Args:
+        versions: that can be read.
 
     Raises:
         InputError: it is missing, damaged or of another kind.
@@ -140,9 +143,10 @@ def read_format(path: Path, kind: str, version: int) -> dict[str, Any]:
         raise InputError(f"{beside} cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(about, dict) or about.get("format") != kind:
         raise InputError(f"{beside} does not describe a {kind}")
-    if about.get("version") != version:
+    if about.get("version") not in versions:
+        known = " and ".join(str(version) for version in versions)
         raise InputError(
-            f"{beside}: format version {about.get('version')}; this flowfit reads {version}"
+            f"{beside}: format version {about.get('version')}; this flowfit reads {known}"
         )
     if not isinstance(about.get("sizes"), dict):
         raise InputError(f"{beside}: it names no sizes")

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -26,7 +26,8 @@ from priors.checkpoints import load_posterior, read_format
 from priors.image_posterior import ImagePosterior
 
 FORMAT = "flowfit-image-posterior"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 read no features at the keypoints
+_BEGUN_FROM = (1, FORMAT_VERSION)  # files of which a training can take what fits
 _BASE_PREFIX = "keypoint_posterior."
 _IGNORED = "num_batches_tracked"  # of batch norms: counts that nothing reads
 
@@ -89,15 +90,12 @@ def load_image_posterior(
     if told["schema"] != about["schema"]:
         raise InputError(f"{beside}: it is for {about['schema']}, {base.name} for {told['schema']}")
     try:
-        posterior = ImagePosterior(keypoint_posterior, **about["sizes"])
+        posterior = ImagePosterior(
+            keypoint_posterior, schema=SCHEMAS[about["schema"]], **about["sizes"]
+        )
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{beside}: sizes do not build: {error}") from None
-    try:
-        state = load_tensors(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint file") from None
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as safetensors: {error}") from None
+    state = _read_tensors(path)
     wanted = {
         k: v
         for k, v in posterior.state_dict().items()
@@ -106,6 +104,54 @@ def load_image_posterior(
     _check_weights(path, state, wanted)
     posterior.load_state_dict(state, strict=False)
     return posterior.to(dtype=dtype, device=device).eval().requires_grad_(False), about
+
+
+class Begun(NamedTuple):
+    """What a model took from a file.
+
+    Attributes:
+        taken: how many tensors. new: names of those that begin from nothing.
+    """
+
+    taken: int
+    new: tuple[str, ...]
+
+
+def begin_with(posterior: ImagePosterior, path: Path) -> Begun:
+    """Give a posterior the weights of a file whose names and shapes are its own.
+
+    The file may be of an older version or have other sizes; the keypoint posterior stays.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind, or none of its weights fits.
+    """
+    read_format(path, FORMAT, *_BEGUN_FROM)
+    own = {
+        name: value
+        for name, value in posterior.state_dict().items()
+        if not name.startswith(_BASE_PREFIX) and not name.endswith(_IGNORED)
+    }
+    state = {
+        name: value
+        for name, value in _read_tensors(path).items()
+        if name in own and value.shape == own[name].shape
+    }
+    if not state:
+        raise InputError(f"{path}: has other sizes than the configuration; none of it fits")
+    for name, value in state.items():
+        if not bool(value.isfinite().all()):
+            raise InputError(f"{path}: {name} has NaN or infinite values")
+    posterior.load_state_dict(state, strict=False)
+    return Begun(len(state), tuple(name for name in own if name not in state))
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_tensors(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint file") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as safetensors: {error}") from None
 
 
 def _check_weights(path: Path, state: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:

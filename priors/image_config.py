@@ -17,7 +17,9 @@ from priors.training_config import build_config, read_json
 _SMALL_SIZES: dict[str, Any] = {
     "image_size": 128,
     "fusion": 384,
-    "encoder": {"widths": [24, 48, 96, 128], "pyramid": 64, "fine": 32, "features": 24},
+    "blocks": 3,
+    "encoder": {"widths": [24, 48, 96, 128], "pyramid": 64, "fine": 32, "features": 24, "near": 32},
+    "points": {"shared": 48, "features": 12},
 }
 
 
@@ -51,7 +53,7 @@ class ImageTrainingConfig:
     first_size: int = 64
     seed: int = 0
     own: OwnKeypointWeights = field(default_factory=OwnKeypointWeights)
-    losses: LossWeights = field(default_factory=LossWeights)
+    losses: LossWeights = field(default_factory=lambda: LossWeights(nll=2e-3))
     augmentation: PictureAugmentation = field(
         default_factory=lambda: PictureAugmentation(
             scale=0.12, shift=0.05, turn=15.0, turned=0.4, crop=0.0, noise=0.0

@@ -35,6 +35,8 @@ class Glance(NamedTuple):
         at_keypoints: (B, K, F) features. whole: (B, C) features of the whole crop.
         root: (B, 6) 6D vector of the pelvis' rotation, to the camera that looks at the crop.
         log_map: (B, K, M, M) logarithms of the keypoints' maps, each of which sums to 1.
+        near, wide: (B, N, M, M) and (B, W, M / 2, M / 2) features of every place of the crop, of
+            its surroundings close by and of wider ones.
     """
 
     place: Tensor
@@ -45,6 +47,8 @@ class Glance(NamedTuple):
     whole: Tensor
     root: Tensor
     log_map: Tensor
+    near: Tensor
+    wide: Tensor
 
 
 class ImageEncoder(MixedPrecision):
@@ -53,6 +57,7 @@ class ImageEncoder(MixedPrecision):
     Args:
         keypoints: K. widths: channels of the ResNet's four stages. depth: of the ResNet.
         pyramid, fine: channels at an eighth and at a quarter of the resolution. features: F.
+        near: N, channels that describe every place at a quarter of the resolution.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class ImageEncoder(MixedPrecision):
         pyramid: int = 64,
         fine: int = 32,
         features: int = 24,
+        near: int = 32,
     ) -> None:
         super().__init__()
         self.backbone = ResNet(depth, widths=widths)
@@ -83,6 +89,8 @@ class ImageEncoder(MixedPrecision):
         self.to_fine, self.from_quarter = nn.Conv2d(pyramid, fine, 1), nn.Conv2d(quarter, fine, 1)
         self.smooth_fine = _convolution(fine, fine)
         self.heat = nn.Conv2d(fine, keypoints, 1)
+        self.near = _convolution(fine, near)
+        self.map_features = near + pyramid
         self.describe = nn.Linear(pyramid, features)
         self.seen_weight = nn.Parameter(0.02 * torch.randn(keypoints, pyramid))
         self.seen_bias = nn.Parameter(torch.zeros(keypoints))
@@ -98,12 +106,13 @@ class ImageEncoder(MixedPrecision):
             features = self.from_eighth(eighth) + interpolate(coarse, scale_factor=2)
             features = self._gated(self.smooth(features), last.mean((-1, -2)))
             fine = self.from_quarter(quarter) + interpolate(self.to_fine(features), scale_factor=2)
-            heat = self.heat(self.smooth_fine(torch.relu(fine)))
+            fine = torch.relu(fine)
+            heat, near = self.heat(self.smooth_fine(fine)), self.near(fine)
         # rotations and places keep their digits
-        heat, features, last = (t.to(images.dtype) for t in (heat, features, last))
-        return self._read(heat, features, last.mean((-1, -2)))
+        heat, features, last, near = (t.to(images.dtype) for t in (heat, features, last, near))
+        return self._read(heat, features, last.mean((-1, -2)), near)
 
-    def _read(self, heat: Tensor, features: Tensor, whole: Tensor) -> Glance:
+    def _read(self, heat: Tensor, features: Tensor, whole: Tensor, near: Tensor) -> Glance:
         size = heat.shape[-1]
         log_map = (_SHARPNESS * heat).flatten(2).log_softmax(-1).view(heat.shape)
         share = log_map.exp()
@@ -113,11 +122,11 @@ class ImageEncoder(MixedPrecision):
         square = columns @ line.square() + rows @ line.square()
         spread = (square - mean[0].square() - mean[1].square()).clamp(min=1e-8).sqrt()
         top = share.flatten(2).argmax(-1)
-        near = [
+        window = [
             ((line - line[at][..., None]).abs() <= _AROUND_PEAK).to(share.dtype)
             for at in (top % size, torch.div(top, size, rounding_mode="floor"))
         ]
-        around = share * near[1][..., None] * near[0][..., None, :]
+        around = share * window[1][..., None] * window[0][..., None, :]
         peak = around.sum((-1, -2))
         place = torch.stack((around.sum(2) @ line, around.sum(3) @ line), -1) / peak[..., None]
         coarse = (4 * avg_pool2d(share, 2)).flatten(2)
@@ -125,7 +134,7 @@ class ImageEncoder(MixedPrecision):
         logit = (at_keypoints * self.seen_weight).sum(-1) + self.seen_bias
         described = torch.relu(self.describe(at_keypoints))
         root = self.root(whole)
-        return Glance(place, logit, spread, peak, described, whole, root, log_map)
+        return Glance(place, logit, spread, peak, described, whole, root, log_map, near, features)
 
     def _gated(self, features: Tensor, whole: Tensor) -> Tensor:
         count, _, height, width = features.shape

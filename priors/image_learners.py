@@ -15,7 +15,7 @@ from models.keypoints import BODY25, SCHEMAS
 from priors.checkpoints import load_posterior
 from priors.data.picture_batches import Batch
 from priors.discriminator import Discriminator, discriminator_loss
-from priors.image_checkpoints import load_image_posterior, save_image_posterior
+from priors.image_checkpoints import begin_with, save_image_posterior
 from priors.image_config import ImageTrainingConfig
 from priors.image_losses import image_losses, to_device, truth_of
 from priors.image_posterior import ImagePosterior
@@ -31,8 +31,11 @@ class FusedLearner:
 
     Args:
         config: of the run. body: whom it is about. base: file of the keypoint posterior.
-        device: where. mixed: bfloat16 in the networks. start: an image posterior to begin with,
-            or None.
+        device: where. mixed: bfloat16 in the networks. start: an image posterior of which to
+            begin with what fits, or None.
+
+    Attributes:
+        begun: what was taken from `start`, if there is one.
     """
 
     def __init__(
@@ -50,15 +53,9 @@ class FusedLearner:
         keypoint_posterior, about = load_posterior(base)
         self.schema = SCHEMAS[about["schema"]]
         torch.manual_seed(config.seed)
-        self.model = ImagePosterior(keypoint_posterior, **config.sizes).to(self.device)
-        if start is not None:
-            begun, _ = load_image_posterior(start)
-            try:
-                self.model.load_state_dict(
-                    {**begun.state_dict(), **_prefixed(keypoint_posterior, "keypoint_posterior.")}
-                )
-            except RuntimeError:
-                raise InputError(f"{start}: has other sizes than the configuration") from None
+        self.model = ImagePosterior(keypoint_posterior, schema=self.schema, **config.sizes)
+        self.begun = None if start is None else begin_with(self.model, start)
+        self.model.to(self.device)
         _channels_last(self.model)
         set_mixed_precision(self.model, mixed)
         self.image_size = self.model.image_size
@@ -167,10 +164,6 @@ class SeedLearner:
     def export(self, path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write a checkpoint in the released layout."""
         save_prohmr(path, {**self.model.state_dict(), **weights}, facts)
-
-
-def _prefixed(module: nn.Module, prefix: str) -> dict[str, Tensor]:
-    return {prefix + name: value for name, value in module.state_dict().items()}
 
 
 def _channels_last(model: nn.Module) -> None:

@@ -17,17 +17,20 @@ from models.body import Body
 from models.cameras import Camera
 from models.keypoints import KeypointSchema
 from models.rotations import matrix_to_rotation_6d
+from priors.crop_camera import turn_to_crop
 from priors.data.dataset_people import SCHEMA
 from priors.data.picture_batches import Batch
 from priors.data.synthetic import People
 from priors.encoders import Boxes
 from priors.image_encoder import Glance
+from priors.image_fusion import turns_to_camera
+from priors.image_mending import Mended
 from priors.image_posterior import ImagePosterior, Seen
 from priors.losses import LossWeights, Told, told_losses
-from priors.seed_prior import turn_to_crop
 from priors.training import disguise, rows_of
 
 _FAR = 0.15  # crop sides
+_RIGHT_WITHIN = 0.05  # crop sides; a given keypoint that is farther from the true one is wrong
 _PEAK = 1.0  # width of a map's true peak, in its cells
 _FACE = ("Nose", "LEye", "REye", "LEar", "REar")
 
@@ -43,12 +46,19 @@ class OwnKeypointWeights:
             keypoints in the crop; it is what teaches an untrained network where to look.
         found: of the cross entropy of whether a keypoint is there, summed over the keypoints.
         root: of the squared distance of the pelvis' 6D rotation.
+        turns: of the squared distance of all joints' rotations to the camera, as the network that
+            joins picture and keypoints sees them, summed over the joints.
+        moved: of the distances of given keypoints after mending, as `place`; of those that are
+            right. right: of the cross entropy of whether a given keypoint is, summed over them.
     """
 
     place: float = 0.1
     heat: float = 0.01
     found: float = 0.005
     root: float = 0.05
+    turns: float = 0.02
+    moved: float = 0.2
+    right: float = 0.005
 
 
 class Truth(NamedTuple):
@@ -140,6 +150,31 @@ def own_keypoint_losses(glance: Glance, truth: Truth, schema: KeypointSchema) ->
     }
 
 
+def mending_losses(mended: Mended, told: Tensor, truth: Truth) -> dict[str, Tensor]:
+    """What the mended keypoints cost, unweighted, summed over keypoints, mean over people.
+
+    Args:
+        told: (B, K) confidences of the keypoints that were given.
+    """
+    box = truth.box
+
+    def in_crop(pixels: Tensor) -> Tensor:
+        place = (pixels - box.center[:, None]) / box.side[:, None, None]
+        return torch.where(truth.inside[..., None], place, 0)
+
+    true = in_crop(truth.people.true_keypoints)
+    given = truth.inside & (told > 0)
+    right = given & ((in_crop(truth.people.keypoints) - true).norm(dim=-1) < _RIGHT_WITHIN)
+    error = torch.where(right[..., None], (mended.moved - true).abs(), 0)
+    entropy = binary_cross_entropy_with_logits(
+        mended.right_logit, right.to(true.dtype), reduction="none"
+    )
+    return {
+        "own_moved": error.sum((-1, -2)).mean(),
+        "own_right": torch.where(given, entropy, 0).sum(-1).mean(),
+    }
+
+
 def image_losses(
     posterior: ImagePosterior,
     images: Tensor,
@@ -160,22 +195,24 @@ def image_losses(
     """
     glance = posterior.encoder(images)
     terms = own_keypoint_losses(glance, truth, schema)
-    factors = {name: getattr(own, name.removeprefix("own_")) for name in terms}
-    total = torch.stack([factors[name] * value for name, value in terms.items()]).sum()
+    total = _weighted(terms, own)
     if keypoints_only or not bool(truth.has_body.any()):
         return total, terms
     rows = truth.has_body.nonzero()[:, 0]
     people, box = rows_of(truth.people, rows), Boxes(truth.box.center[rows], truth.box.side[rows])
-    glance = Glance(*(t[rows] for t in glance))
+    if len(rows) < len(images):
+        glance = Glance(*(t[rows] for t in glance))
     told = disguise(people.confidence, schema, 0.0, generator)
-    contexts, numbers, around = [], [], []
+    contexts, numbers, around, joins = [], [], [], []
+    true_turns = turns_to_camera(people.rotations, turn_to_crop(box, people.camera))
     for confidence in (torch.zeros_like(told), told):  # the picture alone, and both
         seen = Seen(
             images[rows], torch.ones_like(rows, dtype=torch.bool), people.keypoints, confidence,
             people.camera, box,
         )  # fmt: skip
         first = posterior.keypoint_posterior.condition(seen.keypoints, seen.confidence, seen.camera)
-        contexts.append(posterior.join(glance, first, seen))
+        joins.append(posterior.join(glance, first, seen))
+        contexts.append(joins[-1].context)
         of_camera, its_box = posterior.camera_numbers(contexts[-1], seen)
         numbers.append(of_camera)
         around.append(its_box)
@@ -187,6 +224,15 @@ def image_losses(
         Boxes(*(torch.cat(parts)[order] for parts in zip(*around, strict=True))),
         truth.inside[rows].repeat(2, 1)[order],
     )
+    off = torch.cat([(j.turns - true_turns).square().sum((-1, -2)) for j in joins])
+    known = Truth(people, box, truth.inside[rows], truth.has_body[rows])
+    joined = {"own_turns": off.mean(), **mending_losses(joins[-1].mended, told, known)}
     people = rows_of(people, order % len(rows))
     losses = told_losses(posterior, body, schema, people, everyone, weights, generator)
-    return total + losses.total, {**terms, **losses.terms}
+    total = total + _weighted(joined, own)
+    return total + losses.total, {**terms, **joined, **losses.terms}
+
+
+def _weighted(terms: dict[str, Tensor], own: OwnKeypointWeights) -> Tensor:
+    factors = {name: getattr(own, name.removeprefix("own_")) for name in terms}
+    return torch.stack([factors[name] * value for name, value in terms.items()]).sum()

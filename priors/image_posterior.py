@@ -1,9 +1,10 @@
 """p(body | picture, keypoints): the keypoint posterior, told also what an image network sees.
 
 Either may be missing. The keypoint posterior stays as it was trained. Of a picture, the image
-network finds keypoints of its own, which stand in where none are given, and a small network adds to
-the condition what the picture tells beyond them. That addition begins at zero: before training,
-picture and keypoints together are the keypoint posterior, and keypoints alone always are.
+network finds keypoints of its own, which stand in where none are given. Features are read at the
+keypoints and along the limbs; with them the given keypoints are mended, and a small network adds to
+the condition what the picture tells beyond keypoints. All that is added begins at zero: before
+training, picture and keypoints together are the keypoint posterior, and keypoints alone always are.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from torch import Tensor, nn
 
 from models.body import Body
 from models.cameras import Camera
+from models.keypoints import BODY25, KeypointSchema
 from models.kinematics import joint_index
+from priors.crop_camera import turn_to_crop
 from priors.encoders import Boxes, keypoint_boxes
 from priors.flow import ConditionalFlow
 from priors.image_encoder import Glance, ImageEncoder
+from priors.image_fusion import Fusion, Joined, turns_to_camera
+from priors.image_mending import Mender
+from priors.image_points import PointReader
 from priors.posterior import Bodies, KeypointPosterior, pelvis_from_camera_numbers
-from priors.precision import MixedPrecision
 
 _GEOMETRY = 3  # where the crop lies and how large it is, relative to the focal length
 _ROOT = 6  # numbers of the rotation that the image network sees
@@ -60,32 +65,14 @@ class Condition(NamedTuple):
     looked: Tensor
 
 
-class _Fusion(MixedPrecision):
-    """Residual network from all that is known to what is added to the condition, first zero."""
-
-    def __init__(self, inputs: int, width: int, context: int) -> None:
-        super().__init__()
-        self.enter = nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, width), nn.SiLU())
-        self.block = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU())
-        self.leave = nn.Linear(width, context)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
-
-    def forward(self, known: Tensor) -> Tensor:
-        """(B, inputs) -> (B, C)."""
-        with self.autocast(known):
-            x = self.enter(known)
-            added = self.leave(x + self.block(x))
-        return added.to(known.dtype)
-
-
 class ImagePosterior(nn.Module):
     """Flow posterior conditioned on a picture, keypoints, or both.
 
     Args:
         keypoint_posterior: in whose flow the bodies live; its weights are not trained.
         image_size: N, pixels of the crops, a multiple of 32. fusion: width of the network that
-            joins what is seen. encoder: sizes of the `ImageEncoder`.
+            joins what is seen. blocks: that it is deep. encoder: sizes of the `ImageEncoder`.
+            points: sizes of the `PointReader`. schema: of the keypoints.
     """
 
     def __init__(
@@ -94,17 +81,25 @@ class ImagePosterior(nn.Module):
         *,
         image_size: int = 128,
         fusion: int = 384,
+        blocks: int = 3,
         encoder: Mapping[str, Any] | None = None,
+        points: Mapping[str, Any] | None = None,
+        schema: KeypointSchema = BODY25,
     ) -> None:
         super().__init__()
         self.keypoint_posterior = keypoint_posterior.requires_grad_(False)
         self.image_size, self.num_betas = image_size, keypoint_posterior.num_betas
         self.keypoints = keypoint_posterior.encoder.keypoints
+        if len(schema) != self.keypoints:
+            raise ValueError(f"{self.keypoints} keypoints; schema {schema.name} has {len(schema)}")
         self.encoder = ImageEncoder(self.keypoints, **(encoder or {}))
+        self.reader = PointReader(schema, self.encoder.map_features, **(points or {}))
         context = keypoint_posterior.flow.context
         inputs = 2 * context + self.encoder.whole_features + _ROOT + _GEOMETRY + 1
         inputs += self.keypoints * (self.encoder.keypoint_features + 5 + 4)
-        self.fusion = _Fusion(inputs, fusion, context)
+        self.mender = Mender(self.keypoints, self.reader.features)
+        close = self.reader.points * self.reader.features + context
+        self.fusion = Fusion(inputs, close, fusion, context, blocks)
         # of people without keypoints the camera is told relative to the crop
         self.camera_head = nn.Sequential(nn.Linear(context, 128), nn.ReLU(), nn.Linear(128, 3))
 
@@ -135,10 +130,10 @@ class ImagePosterior(nn.Module):
             seen.confidence[looked], seen.camera.rows(looked),
             Boxes(seen.box.center[looked], seen.box.side[looked]),
         )  # fmt: skip
-        added = self.join(glance, told[looked], rows)
-        return Condition(told.index_copy(0, looked, added), glance, looked)
+        joined = self.join(glance, told[looked], rows)
+        return Condition(told.index_copy(0, looked, joined.context), glance, looked)
 
-    def join(self, glance: Glance, told: Tensor, seen: Seen) -> Tensor:
+    def join(self, glance: Glance, told: Tensor, seen: Seen) -> Joined:
         """Condition (B, C) of people who all have a picture.
 
         Args:
@@ -146,24 +141,42 @@ class ImagePosterior(nn.Module):
         """
         sure = torch.sigmoid(glance.confidence_logit)
         sure = torch.where(sure > _LEAST_SURE, sure, 0)
-        box = seen.box
+        box, given = seen.box, seen.confidence > 0
+        anything = given.any(1, keepdim=True)
         found = box.center[:, None] + glance.place * box.side[:, None, None]
         own = self.keypoint_posterior.condition(found, sure, seen.camera)
-        given = (seen.confidence > 0)[..., None]
-        anything = given.any(1)
         offset = (seen.keypoints - found) / box.side[:, None, None]
-        offset = torch.where(given, offset, 0).clamp(-_FAR, _FAR)
+        offset = torch.where(given[..., None], offset, 0).clamp(-_FAR, _FAR)
         known = torch.cat(
             (
                 told, own, glance.whole, glance.root, crop_geometry(box, seen.camera),
                 anything.to(told.dtype),
                 glance.at_keypoints.flatten(1),
                 glance.place.flatten(1), sure, 10 * glance.spread, glance.peak,
-                5 * offset.flatten(1), seen.confidence, given[..., 0].to(told.dtype),
+                5 * offset.flatten(1), seen.confidence, given.to(told.dtype),
             ),
             -1,
         )  # fmt: skip
-        return torch.where(anything, told, own) + self.fusion(known)
+
+        place = glance.place + offset  # given, or found
+        close = self.reader(
+            (glance.near, glance.wide), place, given, torch.where(given, seen.confidence, sure)
+        )
+        around = keypoint_boxes(seen.keypoints, seen.confidence)
+        outside = (found - around.center[:, None]).abs().amax(-1) > around.side[:, None] / 2
+        mended = self.mender(
+            close[:, : self.keypoints], glance, place, seen.confidence, sure, ~(outside & anything)
+        )
+        there = box.center[:, None] + mended.place * box.side[:, None, None]
+        better = self.keypoint_posterior.condition(there, mended.confidence, seen.camera)
+
+        with torch.no_grad():  # a starting point, not a way for what is learned
+            rotations = self.keypoint_posterior.mode(better).rotations[:, 0]
+            guess = turns_to_camera(rotations, turn_to_crop(box, seen.camera))
+        added = self.fusion(known, torch.cat((close.flatten(1), better), -1), guess)
+        first = torch.where(anything, told, own)
+        context = first + added.trust * (better - first) + added.context
+        return Joined(context, mended, guess + added.turns)
 
     def vectors(self, rotations: Tensor, betas: Tensor) -> Tensor:
         """As `KeypointPosterior.vectors`."""

@@ -16,11 +16,12 @@ from models.body import Body
 from models.keypoints import KeypointSchema
 from models.kinematics import NUM_JOINTS, joint_index
 from models.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
+from priors.crop_camera import turn_to_crop
 from priors.discriminator import Discriminator, realism_loss
 from priors.image_losses import Truth
 from priors.losses import LossWeights, orthonormal_error
 from priors.prohmr import SeedPosterior
-from priors.seed_prior import normalised, turn_to_crop
+from priors.seed_prior import normalised
 
 CROP_FOCAL = 5000 / 224  # focal length of the seed's camera, in crop sides
 _LEAST_SCALE = 1e-2

@@ -24,6 +24,7 @@ from models.rotations import (
 )
 from priors.base import Pose, PosePrior, PullBack, Start, Term
 from priors.bound_flow import BoundFlow
+from priors.crop_camera import ray, turn_to_crop
 from priors.encoders import Boxes
 from priors.flow import ConditionalFlow
 from priors.picture_prior import PicturePrior
@@ -86,26 +87,6 @@ def normalised(images: Tensor) -> Tensor:
     return (images - mean[:, None, None]) / sd[:, None, None]
 
 
-def _ray(box: Boxes, camera: Camera) -> Tensor:
-    """(B, 3) direction of the crop's middle, its depth 1."""
-    plane = (box.center - camera.center) / camera.focal
-    return torch.cat((plane, torch.ones_like(plane[:, :1])), -1)
-
-
-def turn_to_crop(box: Boxes, camera: Camera) -> Tensor:
-    """(B, 3, 3): from the frame of a camera that looks at the crop's middle to the picture's."""
-    ahead = torch.nn.functional.normalize(_ray(box, camera), dim=-1)
-    x, y, z = ahead.unbind(-1)
-    # the shortest rotation from (0, 0, 1)
-    share = 1 / (1 + z)
-    rows = (
-        *(1 - share * x * x, -share * x * y, x),
-        *(-share * x * y, 1 - share * y * y, y),
-        *(-x, -y, z),
-    )
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
-
-
 def translation(
     numbers: Tensor, betas: Tensor, box: Boxes, camera: Camera, turn: Tensor, body: Body
 ) -> Tensor:
@@ -117,7 +98,7 @@ def translation(
     depth = 2 * camera.focal.mean(-1, keepdim=True) / (box.side[:, None] * scale)
     pelvis = body.rest_joints(betas)[:, joint_index("pelvis")]
     moved = pelvis + torch.nn.functional.pad(aside, (0, 1))
-    return (turn @ moved[..., None])[..., 0] - pelvis + depth * _ray(box, camera)
+    return (turn @ moved[..., None])[..., 0] - pelvis + depth * ray(box, camera)
 
 
 class SeedGiven(PosePrior):

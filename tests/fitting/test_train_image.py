@@ -69,6 +69,23 @@ def test_from_motion_capture_and_then_from_the_pictures_made(mocap, config, tmp_
         assert (value == other.state_dict()[name]).all(), name
 
 
+def test_what_it_begins_with_is_told(mocap, config, tmp_path, capsys):
+    small, first = config(SMALL), tmp_path / "first"
+    assert main(command(mocap, first, "--config", small, "--pictures", "16")) == 0
+    wider = config({**SMALL, "sizes": {**SMALL["sizes"], "fusion": 24}})
+    start = str(first / "posterior.safetensors")
+    arguments = ("--config", wider, "--pictures", "16", "--start", start)
+    capsys.readouterr()
+    assert main(command(mocap, tmp_path / "second", *arguments)) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "begun with" in line]
+    assert len(told) == 1
+    assert f"{start}: begun with " in told[0]
+    assert "new are those of fusion.enter, " in told[0]
+    # the second time it goes on with its own
+    assert main(command(mocap, tmp_path / "second", *arguments)) == 0
+    assert "begun with" not in capsys.readouterr().err
+
+
 def test_the_seeds_form(mocap, config, tmp_path):
     out = tmp_path / "run"
     assert main(command(mocap, out, "--config", config(SEEDS), "--pictures", "8")) == 0

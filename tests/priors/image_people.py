@@ -11,7 +11,8 @@ from priors.image_posterior import ImagePosterior, Seen
 from priors.posterior import KeypointPosterior
 
 SIZES = {"context": 8, "hidden": 16, "steps": 2, "blocks": 1, "width": 16, "depth": 1}
-ENCODER = {"widths": (4, 4, 8, 8), "pyramid": 8, "fine": 8, "features": 4}
+ENCODER = {"widths": (4, 4, 8, 8), "pyramid": 8, "fine": 8, "features": 4, "near": 4}
+POINTS = {"shared": 8, "features": 3}
 IMAGE_SIZE = 32
 
 
@@ -22,9 +23,14 @@ def make_posterior(seed=0, trained=True):
     with torch.no_grad():
         for parameter in keypoints.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    posterior = ImagePosterior(keypoints, image_size=IMAGE_SIZE, fusion=16, encoder=ENCODER)
+    posterior = ImagePosterior(
+        keypoints, image_size=IMAGE_SIZE, fusion=16, blocks=2, encoder=ENCODER, points=POINTS
+    )
     if trained:
-        torch.nn.init.normal_(posterior.fusion.leave.weight, std=0.1)
+        fusion = posterior.fusion
+        for layer in (fusion.leave, fusion.trust, fusion.turns, fusion.closer[1]):
+            torch.nn.init.normal_(layer.weight, std=0.1)
+        torch.nn.init.normal_(posterior.mender.leave, std=0.1)
     return posterior.eval()
 
 

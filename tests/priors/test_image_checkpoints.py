@@ -12,11 +12,12 @@ from models.errors import InputError
 from priors.checkpoints import save_posterior
 from priors.image_checkpoints import (
     FORMAT,
+    begin_with,
     is_image_posterior,
     load_image_posterior,
     save_image_posterior,
 )
-from tests.priors.image_people import ENCODER, IMAGE_SIZE, SIZES, make_posterior, make_seen
+from tests.priors.image_people import ENCODER, IMAGE_SIZE, POINTS, SIZES, make_posterior, make_seen
 
 WEIGHTS = Path(str(resources.files("priors") / "weights"))
 MEBIBYTE = 2**20
@@ -32,7 +33,9 @@ def saved(tmp_path):
         {"schema": "body25", "body": "open"},
     )  # fmt: skip
     path = tmp_path / "image.safetensors"
-    sizes = {"image_size": IMAGE_SIZE, "fusion": 16, "encoder": ENCODER}
+    sizes = {
+        "image_size": IMAGE_SIZE, "fusion": 16, "blocks": 2, "encoder": ENCODER, "points": POINTS,
+    }  # fmt: skip
     save_image_posterior(
         path, posterior.state_dict(), sizes, base, {"schema": "body25", "body": "open"}
     )
@@ -75,9 +78,15 @@ def change_weights(path, **changes):
         (lambda p: p.with_suffix(".json").write_text("{"), "cannot be read"),
         (lambda p: change_json(p, format="another"), "does not describe"),
         (lambda p: change_json(p, version=7), "format version 7"),
+        (lambda p: change_json(p, version=1), "format version 1; this flowfit reads 2"),
         (lambda p: change_json(p, sizes={"wide": 3}), "sizes do not build"),
-        (lambda p: change_json(p, sizes={"image_size": 32, "fusion": 24, "encoder": ENCODER}),
-         "has shape"),
+        (lambda p: change_json(p, sizes={"image_size": 32, "fusion": 24, "blocks": 2,
+                                         "encoder": ENCODER, "points": POINTS}), "has shape"),
+        (lambda p: change_json(p, sizes={"image_size": 32, "fusion": 16, "encoder": ENCODER,
+                                         "points": POINTS}), "missing"),
+        (lambda p: change_json(p, sizes={"image_size": 32, "points": {"features": "many"}}),
+         "sizes do not build"),
+        (lambda p: change_json(p, schema="coco17"), "for coco17, base.safetensors for body25"),
         (lambda p: change_json(p, schema="nobody"), "no known keypoint schema"),
         (lambda p: change_json(p, keypoint_posterior=3), "names no keypoint posterior"),
         (lambda p: change_json(p, keypoint_posterior={"file": "../base.safetensors",
@@ -98,6 +107,45 @@ def test_a_damaged_file_is_one_line(saved, damage, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_training_begins_with_what_fits_also_of_an_older_file(saved):
+    path, _ = saved
+    change_json(path, version=1)
+    weights = load_file(path)
+    older = {k: v for k, v in weights.items() if not k.startswith(("reader.", "mender."))}
+    save_file({**older, "fusion.gone.weight": torch.zeros(3)}, path)
+    fresh = make_posterior(seed=5)
+    before = {k: v.clone() for k, v in fresh.state_dict().items()}
+    begun = begin_with(fresh, path)
+    assert begun.taken == len(older)
+    assert {name.split(".")[0] for name in begun.new} == {"reader", "mender"}
+    for name, value in fresh.state_dict().items():
+        if name in older:
+            torch.testing.assert_close(value, older[name].to(value.dtype))
+        else:
+            assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: save_file({"another": torch.zeros(2)}, p), "none of it fits"),
+        (lambda p: p.unlink(), "no such checkpoint file"),
+        (lambda p: change_json(p, version=7), "format version 7; this flowfit reads 1 and 2"),
+        (lambda p: change_json(p, format="flowfit-posterior"), "does not describe"),
+        (lambda p: change_weights(p, **{"fusion.leave.bias": torch.full((8,), torch.nan).half()}),
+         "NaN or infinite"),
+    ],
+)  # fmt: skip
+def test_what_a_training_cannot_begin_with_is_one_line(saved, damage, message):
+    path, posterior = saved
+    damage(path)
+    before = {k: v.clone() for k, v in posterior.state_dict().items()}
+    with pytest.raises(InputError, match=message) as error:
+        begin_with(posterior, path)
+    assert "\n" not in str(error.value)
+    assert all(torch.equal(v, before[k]) for k, v in posterior.state_dict().items())
+
+
 def test_the_built_in_one_is_small_and_tells_what_it_is():
     path = WEIGHTS / "image_small.safetensors"
     posterior, about = load_image_posterior(path)
@@ -106,7 +154,7 @@ def test_the_built_in_one_is_small_and_tells_what_it_is():
     assert "synthetic" in about["domain"]
     assert "CMU" in about["trained_on"]["credit"] or "mocap" in about["trained_on"]["credit"]
     assert posterior.image_size == 128
-    assert path.stat().st_size < 4 * MEBIBYTE
+    assert path.stat().st_size < 6 * MEBIBYTE
     assert sum(p.stat().st_size for p in WEIGHTS.iterdir()) < 16 * MEBIBYTE
 
 

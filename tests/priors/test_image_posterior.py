@@ -5,8 +5,13 @@ import pytest
 import torch
 
 from models.body_files import find_body
-from models.keypoints import BODY25
+from models.keypoints import BODY25, COCO17
+from models.kinematics import joint_index
+from models.rotations import rotation_6d_to_matrix
+from priors.crop_camera import turn_to_crop
+from priors.encoders import keypoint_boxes
 from priors.image_encoder import ImageEncoder
+from priors.image_fusion import turns_to_camera
 from priors.image_losses import OwnKeypointWeights, Truth, image_losses, own_keypoint_losses
 from priors.image_posterior import ImagePosterior, crop_geometry
 from priors.losses import LossWeights
@@ -118,6 +123,79 @@ def test_people_are_independent(posterior, body, lacking):
 
 
 @torch.no_grad()
+def test_people_are_independent_to_the_last_digits():
+    """In float64: somebody alone is as among others, whatever of the others is missing."""
+    posterior = make_posterior().double()
+    seen, _ = make_seen(5, seed=2)
+    double = seen._replace(
+        images=seen.images.double(),
+        has_image=torch.tensor([True, True, False, True, True]),
+        keypoints=seen.keypoints.double(),
+        confidence=seen.confidence.double(),
+        camera=type(seen.camera)(seen.camera.focal.double(), seen.camera.center.double()),
+        box=type(seen.box)(seen.box.center.double(), seen.box.side.double()),
+    )
+    double.confidence[1] = 0
+    together = posterior.condition(double)
+    assert together.dtype == torch.float64
+    for row in range(5):
+        alone = posterior.condition(rows(double, [row]))
+        torch.testing.assert_close(alone[0], together[row], atol=1e-12, rtol=1e-12)
+
+
+@torch.no_grad()
+def test_what_is_seen_at_the_keypoints_matters(posterior, shown):
+    """The same features elsewhere: nothing but what is read at the points has changed."""
+    seen, _ = shown
+    told = posterior.keypoint_posterior.condition(seen.keypoints, seen.confidence, seen.camera)
+    glance = posterior.encoder(seen.images)
+    context = posterior.join(glance, told, seen).context
+    for name in ("near", "wide"):
+        other = glance._replace(**{name: getattr(glance, name).flip(-1)})
+        changed = posterior.join(other, told, seen).context
+        assert (changed - context).abs().amax(-1).min() > 1e-5, name
+
+
+@torch.no_grad()
+def test_the_first_guess_of_the_turns_is_the_mode(shown):
+    seen, _ = shown
+    posterior = make_posterior(trained=False)
+    told = posterior.keypoint_posterior.condition(seen.keypoints, seen.confidence, seen.camera)
+    joined = posterior.join(posterior.encoder(seen.images), told, seen)
+    box, place = seen.box, joined.mended.place
+    pixels = box.center[:, None] + place * box.side[:, None, None]
+    better = posterior.keypoint_posterior.condition(pixels, joined.mended.confidence, seen.camera)
+    rotations = posterior.mode(better).rotations[:, 0]
+    expected = turns_to_camera(rotations, turn_to_crop(box, seen.camera))
+    torch.testing.assert_close(joined.turns, expected)
+    # the pelvis' own turn, and the left foot's along its chain
+    turn = turn_to_crop(box, seen.camera).transpose(-1, -2)
+    chain = ("pelvis", "left_hip", "left_knee", "left_ankle")
+    for joint in chain:
+        turn = turn @ rotations[:, joint_index(joint)]
+        found = rotation_6d_to_matrix(expected[:, joint_index(joint)])
+        torch.testing.assert_close(found, turn, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_what_stands_in_lies_in_the_box_of_the_given(posterior, shown):
+    """The condition says where somebody is relative to that box, which must stay the same."""
+    seen, _ = shown
+    told = posterior.keypoint_posterior.condition(seen.keypoints, seen.confidence, seen.camera)
+    mended = posterior.join(posterior.encoder(seen.images), told, seen).mended
+    pixels = seen.box.center[:, None] + mended.place * seen.box.side[:, None, None]
+    around = keypoint_boxes(seen.keypoints, seen.confidence)
+    off = (pixels - around.center[:, None]).abs().amax(-1) / around.side[:, None]
+    new = (mended.confidence > 0) & (seen.confidence == 0)
+    assert (off[new] <= 0.5 + 1e-5).all()
+
+
+def test_another_schema_needs_another_keypoint_posterior(posterior):
+    with pytest.raises(ValueError, match="25 keypoints; schema coco17 has 17"):
+        ImagePosterior(posterior.keypoint_posterior, schema=COCO17)
+
+
+@torch.no_grad()
 def test_what_is_given_is_not_changed(posterior, shown, body):
     seen, _ = shown
     before = [t.clone() for t in (seen.images, seen.keypoints, seen.confidence)]
@@ -173,7 +251,7 @@ def test_a_keypoint_is_where_its_map_is():
     heat[0, 0, 3, 12] = heat[0, 1, 8, 0] = heat[0, 1, 8, 1] = 10.0
     features = torch.arange(8.0 * 64).view(1, 8, 8, 8)
     with torch.no_grad():
-        glance = encoder._read(heat, features, torch.zeros(1, 8))
+        glance = encoder._read(heat, features, torch.zeros(1, 8), torch.zeros(1, 4, 16, 16))
         described = encoder.describe(features[0, :, 1, 6]).relu()
     torch.testing.assert_close(glance.place[0, 0], torch.tensor([12.5, 3.5]) / 16 - 0.5)
     torch.testing.assert_close(glance.place[0, 1], torch.tensor([1.0, 8.5]) / 16 - 0.5)
@@ -190,7 +268,8 @@ def test_between_two_peaks_is_nobody():
     heat = torch.full((1, 1, 16, 16), -10.0)
     heat[0, 0, 8, 2], heat[0, 0, 8, 13] = 10.0, 10.0 + 0.1  # e to the 0.4 times as likely
     with torch.no_grad():
-        glance = encoder._read(heat, torch.zeros(1, 8, 8, 8), torch.zeros(1, 8))
+        nothing = torch.zeros(1, 8, 8, 8), torch.zeros(1, 8), torch.zeros(1, 4, 16, 16)
+        glance = encoder._read(heat, *nothing)
     torch.testing.assert_close(glance.place[0, 0], torch.tensor([13.5, 8.5]) / 16 - 0.5)
     assert glance.peak[0, 0] == pytest.approx(1 / (1 + np.exp(-0.4)), rel=1e-3)
     assert glance.spread[0, 0] > 0.3
@@ -239,8 +318,16 @@ def test_the_loss_teaches_the_image_network_and_leaves_the_rest(shown, body):
     )  # fmt: skip
     total, terms = image_losses(*arguments, torch.Generator().manual_seed(0))
     own = {"own_place", "own_heat", "own_found", "own_root"}
-    assert own | {"nll", "mode_3d", "camera"} <= terms.keys()
+    joined = {"own_turns", "own_moved", "own_right"}
+    assert own | joined | {"nll", "mode_3d", "camera"} <= terms.keys()
     total.backward()
+    for part in (
+        posterior.reader.shared[0].weight,
+        posterior.mender.leave,
+        posterior.fusion.trust.weight,
+    ):
+        assert part.grad is not None
+    assert posterior.fusion.turns.weight.grad.abs().sum() > 0
     assert all(p.grad is not None for p in posterior.fusion.leave.parameters())
     assert posterior.encoder.heat.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in posterior.keypoint_posterior.parameters())

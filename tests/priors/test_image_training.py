@@ -20,9 +20,9 @@ from priors.image_learners import FusedLearner, SeedLearner
 from priors.image_training import ImageTrainer
 from priors.losses import LossWeights
 from priors.prohmr import build_seed, read_backbone, read_prohmr, save_prohmr
-from tests.priors.image_people import ENCODER, SIZES, make_posterior
+from tests.priors.image_people import ENCODER, POINTS, SIZES, make_posterior
 
-SMALL = {"image_size": 64, "fusion": 16, "encoder": ENCODER}
+SMALL = {"image_size": 64, "fusion": 16, "blocks": 2, "encoder": ENCODER, "points": POINTS}
 STILL = PictureAugmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
@@ -245,5 +245,11 @@ def test_small_begins_with_another_image_posterior(make_trainer, tmp_path):
         if value.is_floating_point():
             wanted = trainer.average[name].half().to(value.dtype)
             torch.testing.assert_close(value, wanted, msg=name)
-    with pytest.raises(InputError, match="other sizes than the configuration"):
-        make_trainer(small_config(sizes={**SMALL, "fusion": 24}), "other", start=path)
+    assert begun.learner.begun.new == ()
+    # of another size: what fits
+    wider = make_trainer(small_config(sizes={**SMALL, "fusion": 24}), "other", start=path).learner
+    assert {name.split(".")[0] for name in wider.begun.new} == {"fusion"}
+    name = "encoder.heat.weight"
+    torch.testing.assert_close(
+        wider.model.state_dict()[name], trainer.average[name].half().to(torch.float32)
+    )

@@ -12,11 +12,12 @@ from models.cameras import Camera
 from models.errors import InputError
 from models.kinematics import joint_index
 from priors.base import Pose
+from priors.crop_camera import turn_to_crop
 from priors.data.crops import crop_box, cut
 from priors.encoders import Boxes
 from priors.load import load
 from priors.picture_prior import show
-from priors.seed_prior import normalised, translation, turn_to_crop
+from priors.seed_prior import normalised, translation
 from tests.picture_posteriors import write_seed_checkpoint
 
 
