@@ -42,7 +42,7 @@ class Options:
     largest_damping: float = 1e8
     longest_turn: float = 1.0
     first_rows: int = 24
-    rows: int | None = 4
+    rows: int | None = 1
     refresh: int = 3
 
 
