@@ -19,6 +19,7 @@ from models.keypoints import KeypointSchema
 from models.rotations import matrix_to_rotation_6d
 from priors.crop_camera import turn_to_crop
 from priors.data.dataset_people import SCHEMA
+from priors.data.disguise import disguise
 from priors.data.picture_batches import Batch
 from priors.data.synthetic import People
 from priors.encoders import Boxes
@@ -27,7 +28,7 @@ from priors.image_fusion import turns_to_camera
 from priors.image_mending import Mended
 from priors.image_posterior import ImagePosterior, Seen
 from priors.losses import LossWeights, Told, told_losses
-from priors.training import disguise, rows_of
+from priors.training import rows_of
 
 _FAR = 0.15  # crop sides
 _RIGHT_WITHIN = 0.05  # crop sides; a given keypoint that is farther from the true one is wrong

@@ -25,6 +25,7 @@ from models.errors import InputError
 from models.keypoints import BODY25, KeypointSchema
 from models.rotations import axis_angle_to_matrix
 from priors.checkpoints import save_posterior
+from priors.data.disguise import disguise
 from priors.data.mocap import Mocap
 from priors.data.synthetic import People, PeopleMaker
 from priors.discriminator import Discriminator, discriminator_loss
@@ -34,9 +35,6 @@ from priors.posterior import KeypointPosterior
 from priors.precision import set_mixed_precision
 from priors.training_config import Schedule, TrainingConfig, config_from
 
-_FEET = ("LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel")
-_FACE = ("Nose", "LEye", "REye", "LEar", "REar")
-_MIDDLE = ("Neck", "MidHip")
 _CRITIC_RATE = 1e-4  # the seed's
 
 
@@ -376,34 +374,6 @@ def rate_factor(step: int, config: Schedule) -> float:
     left = config.steps - config.plateau_ends
     fallen = min(1.0, max(0, step - config.plateau_ends) / max(1, left))
     return 1 - 0.99 * math.sqrt(fallen)
-
-
-def disguise(
-    confidence: Tensor, schema: KeypointSchema, unseen: float, generator: torch.Generator
-) -> Tensor:
-    """Confidences as another detector might report them, with groups of keypoints left out.
-
-    Detectors' confidences mean different things, and some report no feet, face or middle points;
-    a posterior that trusts one synthetic detector's numbers would not work with any real one.
-    """
-    count, device = len(confidence), confidence.device
-
-    def rand(*shape: int) -> Tensor:
-        return torch.rand(count, *shape, generator=generator, dtype=confidence.dtype, device=device)
-
-    power = torch.exp(torch.log(torch.tensor(0.15)) + rand(1) * math.log(2.0 / 0.15))
-    told = confidence**power
-    flat = rand(1) < 0.2  # a detector that says 1 for all it found
-    told = torch.where(flat & (confidence > 0), torch.ones_like(told), told)
-    told = torch.where(confidence > 0, told, 0)
-    for group, share in ((_FEET, 0.25), (_FACE, 0.05), (_MIDDLE, 0.15)):
-        gone = rand() < share
-        for name in group:
-            if name in schema:
-                place = schema.index(name)
-                told[:, place] = torch.where(gone, 0, told[:, place])
-    nothing = rand(1) < unseen
-    return torch.where(nothing, torch.zeros_like(told), told)
 
 
 def _join_people(parts: list[People]) -> People:

@@ -15,10 +15,11 @@ from models.body_files import find_body
 from models.errors import InputError
 from models.keypoints import BODY25, COCO17
 from priors.checkpoints import load_posterior
+from priors.data.disguise import disguise
 from priors.data.mocap import Mocap
 from priors.draw_calibration import DrawCalibration
 from priors.losses import LossWeights
-from priors.training import Trainer, TrainingConfig, disguise, rate_factor
+from priors.training import Trainer, TrainingConfig, rate_factor
 
 SIZES = {"context": 8, "hidden": 16, "steps": 2, "blocks": 1, "width": 16, "depth": 1}
 LOSSES = (
