@@ -20,7 +20,6 @@ from fitting.tangent import Tangent
 
 _GOOD, _POOR = 0.75, 0.25  # shares of the predicted fall that came true
 _LESS, _MORE = 1 / 3, 4.0  # what they do to the damping
-_ALL = 10**6  # rows: more than any person has
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,12 @@ class Options:
 
     Attributes:
         damping: first damping. tolerance: relative fall of the energy that counts as none.
-        patience: how many such iterations in a row end the fit. largest_damping: beyond it the
+        patience: how many such iterations in a row end the fit; one is enough where the model
+            promised no more and the step was hardly damped. largest_damping: beyond it the
             row has stalled. longest_turn: radians (and units of depth) one step may be long.
-        first_rows, rows: how many rows of derivatives to pull back through a costly prior at the
-            start and at an iteration, besides the gradient's; None for all of them, always.
-            refresh: at every so manieth iteration all rows are pulled back; 0 for never.
+        rows: how many rows of derivatives, besides the gradient's, to pull back through a costly
+            prior at the start and at every `refresh`th iteration; between these there is only the
+            gradient's. None for all of them, always.
     """
 
     damping: float = 0.1
@@ -41,9 +41,8 @@ class Options:
     patience: int = 2
     largest_damping: float = 1e8
     longest_turn: float = 1.0
-    first_rows: int = 24
-    rows: int | None = 1
-    refresh: int = 3
+    rows: int | None = 20
+    refresh: int = 4
 
 
 def minimize(
@@ -73,18 +72,22 @@ def minimize(
     for iteration in range(1, iterations + 1):
         step, predicted, solved = _step(now, tangent, columns, damping, options.longest_turn)
         trial_state = part.move(state, step)
-        trial = part.evaluate(trial_state, schedule.rows(iteration))
+        trial = part.evaluate(trial_state, schedule.rows(iteration), iteration)
         if tangent is not None and trial.pulled is not None:
             tangent = tangent.corrected(trial.pulled)
         fall = now.energy - trial.energy
         better = solved & (fall > 0) & trial.finite()
         gain = torch.where(better, fall / predicted.clamp(min=torch.finfo(fall.dtype).tiny), -1.0)
-        small = better & (fall <= options.tolerance * now.energy)
+        little = options.tolerance * now.energy
+        small = better & (fall <= little)
+        # a free step that promised as little as it brought: this is the minimum
+        there = small & (predicted <= little) & (damping <= options.damping)
         state, now = trial_state.where(better, state), trial.where(better, now)
 
         change = torch.where(gain > _GOOD, _LESS, torch.where(gain < _POOR, _MORE, 1.0))
         damping = (damping * change).clamp(min=1e-10)
         quiet = torch.where(small, quiet + 1, torch.where(better, 0, quiet))
+        quiet = torch.where(there, options.patience, quiet)
         converged = quiet >= options.patience
         stalled = ~converged & (damping > options.largest_damping)
         stay = open_rows.after_iteration(state, now, converged, stalled)
@@ -102,22 +105,19 @@ def minimize(
 class _Schedule:
     """How many rows of derivatives each iteration pulls back; None for an exact model."""
 
-    first: int | None
-    few: int | None
+    count: int | None
     every: int
 
     @classmethod
     def of(cls, objective: Minimizable, options: Options) -> _Schedule:
         if options.rows is None or not objective.prior.costly:
-            return cls(None, None, 0)
+            return cls(None, 1)
         if not objective.moves_pose:
-            return cls(0, 0, 0)
-        return cls(options.first_rows, options.rows, options.refresh)
+            return cls(0, 1)
+        return cls(options.rows, options.refresh)
 
     def rows(self, iteration: int) -> int | None:
-        if iteration == 0:
-            return self.first
-        return _ALL if self.every and iteration % self.every == 0 else self.few
+        return 0 if iteration % self.every else self.count
 
 
 def _step(

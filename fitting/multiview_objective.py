@@ -163,8 +163,8 @@ class ViewsObjective:
         numbers = _OF_BODY + self.body.num_betas
         return replace(self, frozen=self.share.new_zeros(*self.share.shape, 0, numbers))
 
-    def evaluate(self, state: State, pulled_rows: int | None = None) -> Evaluation:
-        """Energy, gradient and quadratic model at a state; `pulled_rows` changes nothing here."""
+    def evaluate(self, state: State, pulled_rows: int | None = None, turn: int = 0) -> Evaluation:
+        """Energy, gradient and quadratic model at a state; always with all rows."""
         placed = self.place(state)
         energy, residual, rows = self._reprojection(placed)
         terms = {"reprojection": energy}

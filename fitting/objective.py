@@ -17,11 +17,12 @@ from fitting.tangent import Pulled, Tangent, sketch
 from fitting.units import UNITS
 from models.body import Body
 from models.body_jacobian import keypoints_with_jacobian
-from priors.base import Pose, PosePrior, Term
+from priors.base import Pose, PosePrior, PullBack, Term
 
 TRANSL = "transl"
 _TRANSL_SIZE = 3
 DEPTH = "depth"
+_MANY = 8  # rows; of fewer, one pass through the prior is faster than two
 _LEAST_ALONE = 2  # keypoints; fewer than these fix neither a place nor a size
 
 
@@ -210,12 +211,13 @@ class Objective:
             total = total + 0.5 * factor * (term.residual * term.residual).sum(-1)
         return total
 
-    def evaluate(self, state: State, pulled_rows: int | None = None) -> Evaluation:
+    def evaluate(self, state: State, pulled_rows: int | None = None, turn: int = 0) -> Evaluation:
         """Energy, gradient and what the Gauss-Newton model is made of, at a state.
 
         Args:
             state: where. pulled_rows: how many rows of derivatives to pull back through the prior,
-                besides the one that the gradient needs; None for all.
+                besides the one that the gradient needs; None for all. turn: number of the
+                iteration; at each, other mixtures of the rows are pulled back.
         """
         problem, model = self.problem, self.body.keypoint_model(self.problem.schema)
         pose, pull_back = self.prior.linearize(state.latent)
@@ -249,8 +251,8 @@ class Objective:
             by_latent = (rows.transpose(-1, -2) @ residual)[..., 0]
         else:
             along = rows.transpose(-1, -2) @ residual
-            chosen = torch.cat((along.transpose(-1, -2), sketch(rows, pulled_rows)), 1)
-            pulled = Pulled(chosen, pull_back(chosen))
+            chosen = torch.cat((along.transpose(-1, -2), sketch(rows, pulled_rows, turn)), 1)
+            pulled = Pulled(chosen, _gradient_exact(pull_back, chosen))
             by_latent = pulled.by_step[:, 0]
         by_depth = (rows_by_transl.transpose(-1, -2) @ residual)[..., 0]
         gradient = torch.cat((by_latent, by_depth), -1)
@@ -293,6 +295,13 @@ class Objective:
             gradient = gradient + factor**0.5 * away[:, None] * slope
             jacobians.append(slope[:, None])
         return torch.cat(jacobians, 1), gradient, diagonal, energies
+
+
+def _gradient_exact(pull_back: PullBack, rows: Tensor) -> Tensor:
+    """Rows pulled back, the first (the gradient's) exact; the others roughly where that pays."""
+    if rows.shape[1] < _MANY:
+        return pull_back(rows)
+    return torch.cat((pull_back(rows[:, :1]), pull_back(rows[:, 1:], rough=True)), 1)
 
 
 def _of_term(term: Term, factor: float, size: int) -> tuple[Tensor, Tensor | None]:

@@ -47,8 +47,8 @@ class Minimizable(Protocol):
         """The state after a step."""
         ...
 
-    def evaluate(self, state: State, pulled_rows: int | None = None) -> Evaluation:
-        """Energy, gradient and quadratic model at a state."""
+    def evaluate(self, state: State, pulled_rows: int | None = None, turn: int = 0) -> Evaluation:
+        """Energy, gradient and quadratic model at a state; see `Objective`."""
         ...
 
 

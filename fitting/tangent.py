@@ -10,7 +10,7 @@ Walther 2010, in blocks). The gradient stays exact, and with it the minimum.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -59,17 +59,18 @@ class Tangent:
         return Tangent(self.matrix[index])
 
 
-def sketch(rows: Tensor, count: int) -> Tensor:
-    """`count` fixed random mixtures (B, count, Q) of a person's rows (B, R, Q); or all the rows.
+def sketch(rows: Tensor, count: int, turn: int = 0) -> Tensor:
+    """`count` random mixtures (B, count, Q) of a person's rows (B, R, Q); or all the rows.
 
-    The same mixtures for everybody, always: no result depends on company or on the order of calls.
+    Other mixtures at every `turn`, so that in time all directions are seen; the same for everybody,
+    always: no result depends on company or on the order of calls.
     """
     if count >= rows.shape[1]:
         return rows
-    return _mixing(count, rows.shape[1]).to(rows) @ rows
+    return _mixing(count, rows.shape[1], turn).to(rows) @ rows
 
 
-@cache
-def _mixing(count: int, rows: int) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
+@lru_cache(maxsize=1024)
+def _mixing(count: int, rows: int, turn: int) -> Tensor:
+    generator = torch.Generator().manual_seed(turn)
     return torch.randn(count, rows, generator=generator, dtype=torch.float64)

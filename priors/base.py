@@ -8,7 +8,6 @@ not know the difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -25,9 +24,18 @@ class Pose(NamedTuple):
     betas: Tensor
 
 
-# From derivatives by a pose, (B, R, 72 + S): R of them a person, by the left perturbations of the
-# 24 local rotations (radians) and the betas, to derivatives by the step, (B, R, T).
-PullBack = Callable[[Tensor], Tensor]
+class PullBack(Protocol):
+    """From derivatives by a pose to derivatives by the step."""
+
+    def __call__(self, rows: Tensor, *, rough: bool = False) -> Tensor:
+        """Derivatives (B, R, T) by the step.
+
+        Args:
+            rows: (B, R, 72 + S), R a person: by the left perturbations of the 24 local rotations
+                (radians) and the betas.
+            rough: an error of a hundredth does no harm, if that is faster.
+        """
+        ...
 
 
 class Start(NamedTuple):

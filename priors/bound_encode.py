@@ -84,7 +84,7 @@ class BoundEncode:
             layers = zip(reversed(self._backwards()), reversed(slopes), strict=True)
             for (step, inverse), of_net in layers:
                 kept, shifted = rows[..., : step.kept], rows[..., step.kept :]
-                rows = torch.cat((kept + pull_back_net(step, of_net, shifted), shifted), -1)
+                rows = torch.cat((kept + pull_back_net(step.chain(), of_net, shifted), shifted), -1)
                 rows = rows @ inverse
             return rows
 

@@ -6,17 +6,23 @@ depends on the vectors: a solver has 50 reprojection residuals a person, and 50 
 the work of the whole Jacobian's 154. A coupling net's own derivative is a product of its weight
 matrices and its units' slopes. For evaluation: batch norm uses its running
 statistics, dropout is off, and no gradients are recorded.
+
+Nearly all the work of pulling back is products with large matrices. A solver's model of the energy
+does not need their last digits, so it can have them in bfloat16 where the hardware multiplies that
+faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from priors.flow import ConditionalFlow, FirstLayerContextNet
+from priors.precision import fast_bfloat16
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +48,35 @@ class _Block:
 
 
 @dataclass(frozen=True, eq=False)
+class Chain:
+    """The matrices of one step that derivatives are multiplied with on their way back."""
+
+    kept: int
+    matrix: Tensor
+    last: Tensor
+    blocks: tuple[tuple[Tensor, ...], ...]
+    first: Tensor
+
+    def bfloat16(self) -> Chain:
+        """The same with 8 bits of precision."""
+        blocks = tuple(tuple(w.bfloat16() for w in block) for block in self.blocks)
+        ends = self.matrix.bfloat16(), self.last.bfloat16()
+        return Chain(self.kept, *ends, blocks, self.first.bfloat16())
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """Those of all steps, latent side first; the rough ones are made when first asked for."""
+
+    exact: tuple[Chain, ...]
+
+    @cached_property
+    def rough(self) -> tuple[Chain, ...]:
+        """In bfloat16."""
+        return tuple(chain.bfloat16() for chain in self.exact)
+
+
+@dataclass(frozen=True, eq=False)
 class FlowStep:
     """One [ActNorm, LU, coupling], latent to data.
 
@@ -62,17 +97,32 @@ class FlowStep:
         """The same for some of the conditions."""
         return replace(self, given=self.given[index])
 
+    def chain(self) -> Chain:
+        """What derivatives are multiplied with."""
+        blocks = tuple(block.weights for block in self.blocks)
+        return Chain(self.kept, self.matrix, self.last[0], blocks, self.first)
+
+
+class VectorPullBack(Protocol):
+    """From derivatives by a flow's vectors to derivatives by its latent."""
+
+    def __call__(self, rows: Tensor, *, rough: bool = False) -> Tensor:
+        """Of rows (B, R, D); with `rough` in bfloat16, where that is faster."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class BoundFlow:
     """`ConditionalFlow.decode` for B fixed conditions.
 
     Attributes:
-        steps: latent side first. order: (D,) the latent's numbers as the first step wants them.
+        steps: latent side first. chains: what pulls back through each, the same for everybody.
+        order: (D,) the latent's numbers as the first step wants them.
         scale: (B, D) widths of the latent directions, or None.
     """
 
     steps: tuple[FlowStep, ...]
+    chains: Chains
     order: Tensor
     scale: Tensor | None
     features: int
@@ -123,7 +173,8 @@ class BoundFlow:
             )
         log_scale = flow.scales(context)
         scale = None if log_scale is None else log_scale.exp()
-        return cls(tuple(steps), orders[0], scale, flow.features)
+        chains = Chains(tuple(step.chain() for step in steps))
+        return cls(tuple(steps), chains, orders[0], scale, flow.features)
 
     def rows(self, index: Tensor) -> BoundFlow:
         """The same for some of the conditions, repeats allowed."""
@@ -136,7 +187,7 @@ class BoundFlow:
         return self._run(latent)[0]
 
     @torch.no_grad()
-    def linearize(self, latent: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def linearize(self, latent: Tensor) -> tuple[Tensor, VectorPullBack]:
         """Vectors (B, D) of latents, and a function for derivatives there.
 
         It takes derivatives by the vectors (B, R, D), R of them a person, to derivatives by the
@@ -146,12 +197,16 @@ class BoundFlow:
         back = self.order.argsort()
 
         @torch.no_grad()
-        def pull_back(rows: Tensor) -> Tensor:
-            for step, of_net in zip(reversed(self.steps), reversed(slopes), strict=True):
-                rows = rows @ step.matrix
-                kept, shifted = rows[..., : step.kept], rows[..., step.kept :]
-                rows = torch.cat((kept - pull_back_net(step, of_net, shifted), shifted), -1)
-            rows = rows.index_select(-1, back)
+        def pull_back(rows: Tensor, *, rough: bool = False) -> Tensor:
+            chains, through, wanted = self.chains.exact, slopes, rows.dtype
+            if rough and wanted == torch.float32 and fast_bfloat16(rows.device):
+                chains, rows = self.chains.rough, rows.bfloat16()
+                through = [[[s.bfloat16() for s in b] for b in of_net] for of_net in slopes]
+            for chain, of_net in zip(reversed(chains), reversed(through), strict=True):
+                rows = rows @ chain.matrix
+                kept, shifted = rows[..., : chain.kept], rows[..., chain.kept :]
+                rows = torch.cat((kept - pull_back_net(chain, of_net, shifted), shifted), -1)
+            rows = rows.to(wanted).index_select(-1, back)
             return rows if self.scale is None else rows * self.scale[:, None]
 
         return vectors, pull_back
@@ -200,12 +255,12 @@ def net_shift(step: FlowStep, kept: Tensor) -> tuple[Tensor, Slopes]:
     return torch.addmm(bias, hidden, weight.T), slopes
 
 
-def pull_back_net(step: FlowStep, slopes: Slopes, rows: Tensor) -> Tensor:
+def pull_back_net(chain: Chain, slopes: Slopes, rows: Tensor) -> Tensor:
     """Derivatives by the net's output (B, R, shifted) to derivatives by its input (B, R, kept)."""
-    rows = rows @ step.last[0]
-    for block, of_block in zip(reversed(step.blocks), reversed(slopes), strict=True):
+    rows = rows @ chain.last
+    for weights, of_block in zip(reversed(chain.blocks), reversed(slopes), strict=True):
         inner = rows
-        for weight, slope in zip(reversed(block.weights), reversed(of_block), strict=True):
+        for weight, slope in zip(reversed(weights), reversed(of_block), strict=True):
             inner = (inner @ weight) * slope[:, None]
         rows = rows + inner
-    return rows @ step.first
+    return rows @ chain.first

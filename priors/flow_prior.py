@@ -174,10 +174,11 @@ class FlowGiven(PosePrior):
         six = vectors[:, :ROTATION_NUMBERS].unflatten(-1, (NUM_JOINTS, 6))
         rotations, turning = rotation_6d_jacobian(six)
 
-        def to_latent(rows: Tensor) -> Tensor:
+        def to_latent(rows: Tensor, *, rough: bool = False) -> Tensor:
             by_joint = rows[..., : NUM_JOINTS * 3].unflatten(-1, (NUM_JOINTS, 3))
             by_six = torch.einsum("brjw,bjws->brjs", by_joint, turning).flatten(-2)
-            return pull_back(torch.cat((by_six, rows[..., NUM_JOINTS * 3 :]), -1))
+            by_vectors = torch.cat((by_six, rows[..., NUM_JOINTS * 3 :]), -1)
+            return pull_back(by_vectors, rough=rough)
 
         return Pose(rotations, vectors[:, ROTATION_NUMBERS:]), to_latent
 

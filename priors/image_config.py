@@ -36,6 +36,8 @@ class ImageTrainingConfig:
         keypoints_first: steps at the beginning in which the image network only learns to find
             keypoints, in crops of `first_size` pixels.
         own, losses: factors of the terms. augmentation: of the pictures read.
+        exact: share of the people whose keypoints are shown without a detector's errors, as people
+            mark them; only "small" is shown keypoints.
         pictures: what is made up where no dataset is given.
     """
 
@@ -51,6 +53,7 @@ class ImageTrainingConfig:
     ema: float = 0.998
     keypoints_first: int = 4000
     first_size: int = 64
+    exact: float = 0.15
     seed: int = 0
     own: OwnKeypointWeights = field(default_factory=OwnKeypointWeights)
     losses: LossWeights = field(default_factory=lambda: LossWeights(nll=2e-3))
@@ -82,6 +85,7 @@ CONFIGS: dict[str, ImageTrainingConfig] = {
         clip=10.0,
         ema=0.0,
         keypoints_first=0,
+        exact=0.0,
         losses=LossWeights(target_noise=0.005, adversarial=5e-4, sampled_share=1.0, camera=0.0),
         augmentation=PictureAugmentation(),
     ),
@@ -116,5 +120,7 @@ def check_image_config(config: ImageTrainingConfig, where: str = "the configurat
         raise InputError(f"{where}: steps must be at least 1 and batch at least 2")
     if not 0 <= config.falling <= 1:
         raise InputError(f"{where}: falling is {config.falling}; give a share from 0 to 1")
+    if not 0 <= config.exact <= 1:
+        raise InputError(f"{where}: exact is {config.exact}; give a share from 0 to 1")
     if config.pictures.count < 1:
         raise InputError(f"{where}: {config.pictures.count} pictures; make at least 1")

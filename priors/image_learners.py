@@ -17,7 +17,7 @@ from priors.data.picture_batches import Batch
 from priors.discriminator import Discriminator, discriminator_loss
 from priors.image_checkpoints import begin_with, save_image_posterior
 from priors.image_config import ImageTrainingConfig
-from priors.image_losses import image_losses, to_device, truth_of
+from priors.image_losses import image_losses, to_device, truth_of, with_exact_keypoints
 from priors.image_posterior import ImagePosterior
 from priors.precision import set_mixed_precision
 from priors.prohmr import SeedPosterior, build_seed, read_backbone, read_prohmr, save_prohmr
@@ -74,6 +74,7 @@ class FusedLearner:
         """As in `Learner`; the first steps only learn to find keypoints."""
         truth = truth_of(batch, self.body, self.schema)
         images, truth = to_device(batch, truth, self.device)
+        truth = with_exact_keypoints(truth, self.config.exact, generator)
         return image_losses(
             self.model, images, truth, self.trained_on, self.schema, self.config.losses,
             self.config.own, generator, keypoints_only=step < self.config.keypoints_first,

@@ -121,6 +121,26 @@ def to_device(batch: Batch, truth: Truth, device: torch.device) -> tuple[Tensor,
     return batch.images.to(device), moved
 
 
+def with_exact_keypoints(truth: Truth, share: float, generator: torch.Generator) -> Truth:
+    """The batch with true keypoints in place of detected ones for a share of the known bodies.
+
+    Those that lie in the crop and in the picture are all told, with confidence 1, as of people
+    whose keypoints were marked by hand.
+    """
+    if share == 0:
+        return truth
+    people = truth.people
+    like = people.confidence
+    drawn = torch.rand(len(like), generator=generator, dtype=like.dtype, device=like.device)
+    exact = ((drawn < share) & truth.has_body)[:, None]
+    places = torch.where(truth.inside[..., None], people.true_keypoints, 0)
+    told = people._replace(
+        keypoints=torch.where(exact[..., None], places, people.keypoints),
+        confidence=torch.where(exact, truth.inside.to(like.dtype), like),
+    )
+    return truth._replace(people=told)
+
+
 def own_keypoint_losses(glance: Glance, truth: Truth, schema: KeypointSchema) -> dict[str, Tensor]:
     """The terms of `OwnKeypointWeights`, unweighted, summed over keypoints, mean over people."""
     box = truth.box

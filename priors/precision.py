@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -25,3 +27,19 @@ def set_mixed_precision(model: nn.Module, mixed: bool) -> None:
     for module in model.modules():
         if isinstance(module, MixedPrecision):
             module.mixed = mixed
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices of bfloat16 faster than of float32."""
+    return _fast_bfloat16(device.type)
+
+
+@cache
+def _fast_bfloat16(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind != "cpu":
+        return False
+    # elsewhere torch emulates it, slower than float32
+    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))

@@ -143,12 +143,12 @@ class SeedGiven(PosePrior):
         vectors, pull_back = self.flow.linearize(z)
         rotations, turning = rotation_6d_jacobian(vectors.unflatten(-1, (NUM_JOINTS, 6)))
 
-        def to_latent(rows: Tensor) -> Tensor:
+        def to_latent(rows: Tensor, *, rough: bool = False) -> Tensor:
             # a step of the root in the picture's frame is the turned step in the crop's
             root = rows[..., :3] @ self.turn
             of_pose = torch.cat((root, rows[..., 3:ROOT]), -1).unflatten(-1, (NUM_JOINTS, 3))
             by_six = torch.einsum("brjw,bjws->brjs", of_pose, turning).flatten(-2)
-            return torch.cat((pull_back(by_six), rows[..., ROOT:]), -1)
+            return torch.cat((pull_back(by_six, rough=rough), rows[..., ROOT:]), -1)
 
         return Pose(self._turned(rotations), betas), to_latent
 

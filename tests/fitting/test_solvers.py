@@ -13,6 +13,7 @@ from fitting.recipes import RECIPES, Reprojection, Stage
 from fitting.solution import STATUSES, Status
 from fitting.solvers import SOLVERS
 from models.keypoints import BODY25
+from priors import bound_flow
 from priors.load import load
 
 STAGE = Stage("all", ("all",), Reprojection(0.02, 0.2))
@@ -142,6 +143,42 @@ def test_the_gradient_does_not_depend_on_what_is_learned(crowd, body, prior):
         torch.testing.assert_close(found.gradient, exact.gradient)
         torch.testing.assert_close(found.energy, exact.energy)
         assert found.pulled.by_pose.shape[1] == rows + 1
+
+
+def in_single_precision(crowd, body):
+    problem, single = crowd.problem, torch.float32
+    problem = FitProblem.build(
+        BODY25, problem.keypoints.float(), problem.confidence.float(),
+        problem.camera.to(dtype=single),
+    )  # fmt: skip
+    low = body.to(dtype=single)
+    seen = (problem.schema, problem.keypoints, problem.confidence, problem.camera)
+    return Objective(problem, low, load("keypoint-flow").given(*seen, low), STAGE)
+
+
+def test_rough_derivatives_leave_the_gradient_exact(crowd, body, monkeypatch):
+    objective = in_single_precision(crowd, body)
+    start = State(torch.zeros(len(crowd.betas), 154), crowd.transl.float())
+    exact = objective.evaluate(start)
+    monkeypatch.setattr(bound_flow, "fast_bfloat16", lambda device: True)
+    rough = objective.evaluate(start, 20)
+    torch.testing.assert_close(rough.gradient, exact.gradient, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(rough.energy, exact.energy)
+    by_step, by_pose = rough.pulled.by_step, rough.pulled.by_pose
+    fine = objective.prior.linearize(start.latent)[1](by_pose)
+    assert not torch.equal(by_step[:, 1:], fine[:, 1:])
+    assert (by_step - fine)[:, 1:].norm() < 0.03 * fine[:, 1:].norm()
+
+
+def test_rough_derivatives_lead_to_the_exact_minimum(crowd, body, prior, monkeypatch):
+    precise = objective_of(crowd.problem, body, "flow", prior)
+    start = State(torch.zeros(len(crowd.betas), 154), crowd.transl.float())
+    low = in_single_precision(crowd, body)
+    monkeypatch.setattr(bound_flow, "fast_bfloat16", lambda device: True)
+    got = by_lm(low, start, 200, Options(tolerance=1e-6))
+    state = State(got.state.latent.double(), got.state.transl.double())
+    best = by_lm(precise, state, 300, Options(tolerance=1e-9, rows=None))
+    torch.testing.assert_close(got.energy.double(), best.energy, rtol=1e-4, atol=0)
 
 
 def test_a_stage_that_moves_the_camera_leaves_the_pose(crowd, body, prior):

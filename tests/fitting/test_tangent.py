@@ -62,3 +62,10 @@ def test_sketches_are_the_same_for_everybody():
     assert together.shape == (PEOPLE, 4, POSE)
     torch.testing.assert_close(sketch(rows[1:2], 4), together[1:2], rtol=1e-12, atol=1e-12)
     assert torch.equal(sketch(rows, 4), together)
+
+
+def test_other_turns_mix_otherwise():
+    rows = normal(PEOPLE, 20, POSE)
+    first, second = sketch(rows, 4, 1), sketch(rows, 4, 2)
+    assert torch.linalg.matrix_rank(torch.cat((first, second), 1))[0] == 8
+    assert torch.equal(sketch(rows, 20, 5), rows)

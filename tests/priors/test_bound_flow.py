@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from priors import bound_flow
 from priors.bound_flow import BoundFlow
 from priors.flow import ConditionalFlow
 
@@ -111,3 +112,40 @@ def test_a_row_of_nan_does_not_touch_the_others():
     for a, b in zip(got, clean, strict=True):
         torch.testing.assert_close(a[[0, 2]], b[[0, 2]])
         assert a[1].isnan().any()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("batch_norm", "scale"), KINDS)
+def test_rough_derivatives_are_near_the_exact_ones(batch_norm, scale, activation, monkeypatch):
+    monkeypatch.setattr(bound_flow, "fast_bfloat16", lambda device: True)
+    single = torch.float32
+    flow = make_flow(batch_norm=batch_norm, scale=scale, activation=activation, dtype=single)
+    bound = BoundFlow.bind(flow, draw(4, C, seed=2, dtype=single))
+    rows = draw(4, 7, D, seed=3, dtype=single)
+    _, pull_back = bound.rows(torch.tensor([2, 1, 0, 3])).linearize(draw(4, D, dtype=single))
+    exact, rough = pull_back(rows), pull_back(rows, rough=True)
+    assert rough.dtype == single
+    assert not torch.equal(rough, exact)
+    assert (rough - exact).norm() < 0.03 * exact.norm()
+    monkeypatch.setattr(bound_flow, "fast_bfloat16", lambda device: False)
+    assert torch.equal(pull_back(rows, rough=True), exact)
+
+
+def test_double_precision_is_never_rough(monkeypatch):
+    monkeypatch.setattr(bound_flow, "fast_bfloat16", lambda device: True)
+    _, pull_back = BoundFlow.bind(make_flow(scale=True), draw(4, C, seed=2)).linearize(draw(4, D))
+    rows = draw(4, 7, D, seed=3)
+    assert torch.equal(pull_back(rows, rough=True), pull_back(rows))
+
+
+def test_rough_derivatives_of_a_person_do_not_depend_on_company(monkeypatch):
+    monkeypatch.setattr(bound_flow, "fast_bfloat16", lambda device: True)
+    single = torch.float32
+    flow = make_flow(scale=True, activation="silu", dtype=single)
+    bound = BoundFlow.bind(flow, draw(4, C, seed=2, dtype=single))
+    latent, rows = draw(4, D, dtype=single), draw(4, 7, D, seed=3, dtype=single)
+    together = bound.linearize(latent)[1](rows, rough=True)
+    for row in range(4):
+        place = torch.tensor([row])
+        alone = bound.rows(place).linearize(latent[place])[1](rows[place], rough=True)
+        torch.testing.assert_close(alone[0], together[row], rtol=0.02, atol=0.02)

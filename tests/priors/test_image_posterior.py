@@ -12,7 +12,13 @@ from priors.crop_camera import turn_to_crop
 from priors.encoders import keypoint_boxes
 from priors.image_encoder import ImageEncoder
 from priors.image_fusion import turns_to_camera
-from priors.image_losses import OwnKeypointWeights, Truth, image_losses, own_keypoint_losses
+from priors.image_losses import (
+    OwnKeypointWeights,
+    Truth,
+    image_losses,
+    own_keypoint_losses,
+    with_exact_keypoints,
+)
 from priors.image_posterior import ImagePosterior, crop_geometry
 from priors.losses import LossWeights
 from priors.posterior import mode_translation
@@ -337,6 +343,32 @@ def test_the_loss_teaches_the_image_network_and_leaves_the_rest(shown, body):
     nobody = truth._replace(has_body=torch.zeros(4, dtype=torch.bool))
     arguments = (posterior, seen.images, nobody, *arguments[3:])
     assert set(image_losses(*arguments, torch.Generator())[1]) == set(few)
+
+
+def test_some_people_are_shown_with_true_keypoints(shown):
+    seen, people = shown
+    truth = truth_of(people, seen)
+    assert with_exact_keypoints(truth, 0.0, torch.Generator()) is truth
+    everybody = with_exact_keypoints(truth, 1.0, torch.Generator().manual_seed(0)).people
+    inside = truth.inside
+    assert torch.equal(everybody.confidence, inside.to(everybody.confidence.dtype))
+    assert torch.equal(everybody.keypoints[inside], people.true_keypoints[inside])
+    assert not torch.equal(people.keypoints[inside], people.true_keypoints[inside])
+    unknown = truth._replace(has_body=torch.tensor([True, False, True, False]))
+    some = with_exact_keypoints(unknown, 1.0, torch.Generator().manual_seed(0)).people
+    assert torch.equal(some.keypoints[1::2], people.keypoints[1::2])
+    assert torch.equal(some.confidence[1::2], people.confidence[1::2])
+    assert torch.equal(some.keypoints[::2], everybody.keypoints[::2])
+    many = torch.arange(4).repeat(100)
+    crowd = Truth(
+        type(people)(*(t.rows(many) if hasattr(t, "rows") else t[many] for t in people)),
+        type(truth.box)(truth.box.center[many], truth.box.side[many]),
+        inside[many],
+        truth.has_body[many],
+    )
+    told = with_exact_keypoints(crowd, 0.2, torch.Generator().manual_seed(0)).people
+    changed = (told.keypoints != crowd.people.keypoints).any(-1).any(-1)
+    assert 0.12 < changed.float().mean() < 0.28
 
 
 def test_crops_have_the_size_of_the_posterior(posterior):
