@@ -53,13 +53,12 @@ def measure(people: People, body: Body, pool: Tensor, seed: int) -> dict[str, An
     given = tell(model, problem, body)
     assert isinstance(given, FlowGiven)
     truth = body.joints(people.betas, people.rotations)
-    latents = random_latents(MOST, given, seed)
     generator = torch.Generator().manual_seed(seed)
     best: dict[str, list[Tensor]] = {}
     quantised: dict[int, list[float]] = {m: [] for m in QUANTISED}
     bones: dict[str, list[Tensor]] = {"posterior": [], "factorized heatmaps": []}
     for row in tqdm(range(len(problem)), disable=None):
-        joints = draw(given, row, latents, body).joints3d
+        joints = draw(given, row, random_latents(MOST, given, row, seed), body).joints3d
         joints = joints - joints[:, :1]
         true = truth[row][JOINTS]
         mode = joints[:1, JOINTS]

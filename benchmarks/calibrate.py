@@ -32,7 +32,7 @@ from models.rotations import axis_angle_to_matrix
 from priors.checkpoints import read_about
 from priors.data.mocap import read_mocap
 from priors.data.synthetic import People, PeopleMaker
-from priors.draw_calibration import CLEANED, DrawCalibration, fit_lengths
+from priors.draw_calibration import CLEANED, CLEANED_BY_WIDTH, DrawCalibration, fit_lengths
 from priors.flow_prior import FlowGiven, FlowPrior
 from priors.load import load
 
@@ -73,7 +73,8 @@ def main() -> None:
         seen = people.keypoints, people.confidence, people.camera
         told[name] = flow.given(BODY25, *seen, body), people
     latents = {n: true_latents(g, p, args.seed).latent for n, (g, p) in told.items()}
-    fitted = fit_lengths(torch.cat(list(latents.values())), noise)
+    widths = {n: g.flow.widths() for n, (g, _) in told.items()}
+    fitted = fit_lengths(*(torch.cat(list(v.values())) for v in (latents, widths)), noise)
     content: dict[str, Any] = {
         "what": "intervals of draws, made-up people from validation motion capture",
         "prior": args.prior,
@@ -83,18 +84,29 @@ def main() -> None:
         **conditions(),
         "lengths": {
             "all": fitted.told(),
-            **{name: fit_lengths(z, noise).told() for name, z in latents.items()},
+            **{name: fit_lengths(z, widths[name], noise).told() for name, z in latents.items()},
         },
-        "nats": {name: fitted.log_ratio(z).mean().item() for name, z in latents.items()},
+        "nats": {
+            name: fitted.of_widths(widths[name]).log_ratio(z).mean().item()
+            for name, z in latents.items()
+        },
         "tried": [],
     }
-    ways = [DrawCalibration(), *(replace(fitted, cleaned=share) for share in SHARES)]
+    same = replace(fitted, cleaned_by_width=0.0)
+    ways = [DrawCalibration(), *(replace(same, cleaned=share) for share in SHARES), fitted]
     for way in ways:
-        inside = {
+        hits = {
             name: coverage(given, people, body, way, args.sampled)
             for name, (given, people) in told.items()
         }
-        content["tried"].append({**way.told(), "inside": inside, "worst": worst(inside)})
+        inside = {name: shares(of_set) for name, of_set in hits.items()}
+        by_width = by_fifths(
+            torch.cat(list(hits.values())),
+            torch.cat([widths[name][: len(of_set)] for name, of_set in hits.items()]),
+        )
+        content["tried"].append(
+            {**way.told(), "inside": inside, "worst": worst(inside), "by_width": by_width}
+        )
         print(json.dumps(content["tried"][-1]), flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     write_json(args.out / "calibrate.json", content)
@@ -110,19 +122,28 @@ def main() -> None:
 
 def coverage(
     given: FlowGiven, people: People, body: Body, way: DrawCalibration, count: int
-) -> dict[str, list[float]]:
-    """How often intervals of the joints hold the truth, along each axis and over all."""
+) -> Tensor:
+    """(count, 14, 3, levels): whether intervals of the joints hold the truth, along each axis."""
     truth = body.joints(people.betas, people.rotations)
     hits = []
     for row in range(count):
         one = given.rows(torch.tensor([row])).calibrated(way)
         many = one.rows(torch.zeros(DRAWS, dtype=torch.long))
-        pose = many.decode_draws(random_latents(DRAWS, one, row))
+        pose = many.decode_draws(random_latents(DRAWS, one, 0, row))
         joints = body.joints(pose.betas, pose.rotations)[1:]  # the mode is no draw
         hits.append(_inside(joints, truth[row]))
-    mean = torch.stack(hits).mean((0, 1))  # (3 axes, levels)
-    by_axis = dict(zip(AXES, mean.tolist(), strict=True))
-    return {"all": mean.mean(0).tolist(), **by_axis}
+    return torch.stack(hits)
+
+
+def shares(hits: Tensor) -> dict[str, list[float]]:
+    """How often the intervals of some people hold the truth, over all axes and along each."""
+    mean = hits.mean((0, 1))  # (3 axes, levels)
+    return {"all": mean.mean(0).tolist(), **dict(zip(AXES, mean.tolist(), strict=True))}
+
+
+def by_fifths(hits: Tensor, widths: Tensor) -> list[list[float]]:
+    """Over all axes, of five equally many people from the narrowest to the widest posterior."""
+    return [shares(hits[rows])["all"] for rows in widths.argsort().tensor_split(5)]
 
 
 def _inside(joints: Tensor, truth: Tensor) -> Tensor:
@@ -160,10 +181,11 @@ def markdown(content: dict[str, Any]) -> str:
         f"spread {lengths['length_spread']:.2f} in the logarithm ({by_set}). "
         f"To know that is worth so many nats a person: {gained}.",
         "",
-        "Intervals of 50 / 80 / 95 %: all axes; sideways; depth.",
+        "Intervals of 50 / 80 / 95 %: all axes; sideways; depth. By width: the intervals of 50 % "
+        "over all axes, of five equally many people from the narrowest posterior to the widest.",
         "",
-        "| lengths | share of the step | worst, points | " + " | ".join(sets) + " |",
-        "| --- " * (3 + len(sets)) + "|",
+        "| lengths | share of the step | worst, points | " + " | ".join(sets) + " | by width |",
+        "| --- " * (4 + len(sets)) + "|",
     ]
     for row in content["tried"]:
         cells = [
@@ -175,8 +197,11 @@ def markdown(content: dict[str, Any]) -> str:
         ]
         drawn = "fitted" if row["length_spread"] else "normal"
         share = f"{row['cleaned']:g}" if row["noise"] else "none"
+        if row["cleaned_by_width"]:
+            share += " and by width"
+        cells.append("; ".join(f"{100 * fifth[0]:.0f}" for fifth in row["by_width"]))
         lines.append(f"| {drawn} | {share} | {row['worst']:.1f} | " + " | ".join(cells) + " |")
-    lines += ["", f"`CLEANED` is {CLEANED:g}."]
+    lines += ["", f"`CLEANED` is {CLEANED:g}, `CLEANED_BY_WIDTH` {CLEANED_BY_WIDTH:g}."]
     return "\n".join(lines) + "\n"
 
 

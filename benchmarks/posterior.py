@@ -205,7 +205,7 @@ def nll(given: FlowGiven, people: People, seed: int) -> dict[str, float]:
     noise on it, and so does this measure.
     """
     latent, log_prob = true_latents(given, people, seed)
-    log_prob = log_prob + given.calibration.log_ratio(latent)
+    log_prob = log_prob + given.drawing().log_ratio(latent)
     return {"nll_nats": -log_prob.mean().item(), "nll_median_nats": -log_prob.median().item()}
 
 
@@ -222,7 +222,6 @@ def sample_measures(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Best of n, coverage of intervals, and ranks of the truth among samples."""
     most = BEST_OF[-1]
-    noise = random_latents(most, given, seed)  # the mode counts as the first sample
     best: dict[int, list[Tensor]] = {n: [] for n in BEST_OF}
     inside: dict[str, list[Tensor]] = {"all": [], "depth": [], "sideways": []}
     ranks: dict[str, list[Tensor]] = {"radius": [], "joint x": [], "joint y": [], "depth z": []}
@@ -231,6 +230,7 @@ def sample_measures(
     for row in range(count):
         one = given.rows(torch.tensor([row]))
         began = time.process_time()
+        noise = random_latents(most, given, row, seed)  # the mode counts as the first sample
         many = one.rows(torch.zeros(most, dtype=torch.long))
         pose = many.decode_draws(noise)
         joints = body.joints(pose.betas, pose.rotations)

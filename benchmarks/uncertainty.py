@@ -156,7 +156,7 @@ def timed(sets: dict[str, People], body: Body) -> dict[str, Any]:
         began = time.perf_counter(), time.process_time()
         given = tell(model, problem.rows(one), body)
         assert isinstance(given, FlowGiven)
-        latents = random_latents(best_of_n.MOST, given, 0)
+        latents = random_latents(best_of_n.MOST, given, 0, 0)
         quantize(draw(given, 0, latents, body).joints3d, _MODES)
         clock.append((time.perf_counter() - began[0], time.process_time() - began[1]))
     double = body.to(dtype=torch.float64)

@@ -46,10 +46,11 @@ def latent_noise(count: int, features: int, seed: int, like: Tensor) -> Tensor:
     return torch.from_numpy(noise).to(like)
 
 
-def random_latents(count: int, given: FlowGiven, seed: int) -> Tensor:
-    """Latents (count, D) as long as true bodies' are, the first of them 0: the mode."""
+def random_latents(count: int, given: FlowGiven, row: int, seed: int) -> Tensor:
+    """Latents (count, D) of a person, as long as true bodies' are; the first is 0: the mode."""
     noise = latent_noise(count, given.flow.features + 1, seed, given.context)
-    return given.calibration.lengths(noise[:, -1:]) * noise[:, :-1]
+    one = given.rows(torch.tensor([row], device=noise.device))
+    return one.drawing().lengths(noise[:, -1])[:, None] * noise[:, :-1]
 
 
 @torch.no_grad()
@@ -104,4 +105,5 @@ def log_prob(given: FlowGiven, row: int, latents: Tensor) -> Tensor:
     zero = torch.zeros_like(latents[:1])
     at_mode = given.posterior.flow.decode(zero, given.context[row : row + 1]).log_prob
     normal = at_mode - 0.5 * (latents * latents).sum(-1)
-    return normal + given.calibration.log_ratio(latents)
+    one = given.rows(torch.tensor([row], device=latents.device))
+    return normal + one.drawing().log_ratio(latents)

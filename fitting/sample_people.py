@@ -222,7 +222,7 @@ def _one(
     given: FlowGiven, row: int, person: int, body: Body, count: int, modes: int, seed: int
 ) -> PersonSamples:
     began = time.perf_counter()
-    latents = random_latents(count, given, seed)
+    latents = random_latents(count, given, row, seed)
     draws = draw(given, row, latents, body)
     found = quantize(draws.joints3d, modes, seed=seed)
     return PersonSamples(person, draws, found, time.perf_counter() - began)

@@ -181,6 +181,12 @@ class BoundFlow:
         scale = None if self.scale is None else self.scale[index]
         return replace(self, steps=tuple(s.rows(index) for s in self.steps), scale=scale)
 
+    def widths(self) -> Tensor:
+        """(B,): mean logarithm of the widths that each condition gives the latent."""
+        if self.scale is None:
+            return self.steps[0].given.new_zeros(len(self.steps[0].given))
+        return self.scale.log().mean(-1)
+
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
         """Vectors (B, D) of latents (B, D)."""

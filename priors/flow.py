@@ -153,6 +153,11 @@ class ConditionalFlow(nn.Module):
             tuple(layers[i : i + _LAYERS_A_STEP]) for i in range(0, len(layers), _LAYERS_A_STEP)
         ]
 
+    def widths(self, context: Tensor) -> Tensor:
+        """(B,): mean logarithm of the widths that conditions (B, C) give the latent."""
+        log_scale = self.scales(context)
+        return context.new_zeros(len(context)) if log_scale is None else log_scale.mean(-1)
+
     def scales(self, context: Tensor) -> Tensor | None:
         """Logarithm of each latent direction's width (..., D), or None where all are 1."""
         if self.log_scale is None:

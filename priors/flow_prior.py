@@ -16,7 +16,7 @@ from models.keypoints import KeypointSchema
 from models.rotations import rotation_6d_jacobian, rotation_6d_to_matrix
 from priors.base import Pose, PosePrior, PullBack, Start, Term
 from priors.bound_flow import BoundFlow
-from priors.draw_calibration import DrawCalibration, clean_vectors
+from priors.draw_calibration import DrawCalibration, Drawing, clean_vectors
 from priors.flow import ConditionalFlow
 from priors.posterior import (
     NUM_JOINTS,
@@ -166,7 +166,7 @@ class FlowGiven(PosePrior):
 
     def decode_draws(self, latent: Tensor) -> Pose:
         """Bodies of random latents (B, D), without the noise of what the flow was trained on."""
-        return _pose(clean_vectors(self.flow, latent, self.calibration, ROTATION_NUMBERS))
+        return _pose(clean_vectors(self.flow, latent, self.drawing(), ROTATION_NUMBERS))
 
     def linearize(self, latent: Tensor) -> tuple[Pose, PullBack]:
         """Bodies, and what takes derivatives by them to derivatives by z."""
@@ -223,6 +223,10 @@ class FlowGiven(PosePrior):
         found = copy(self)
         found._start = start
         return found
+
+    def drawing(self) -> Drawing:
+        """How these people's bodies are drawn."""
+        return self.calibration.of_widths(self.flow.widths())
 
     def calibrated(self, calibration: DrawCalibration) -> FlowGiven:
         """The same, drawn from in another way."""

@@ -132,11 +132,12 @@ def latents_of_truth(
     confidence: Tensor,
     noise: float,
     generator: torch.Generator,
-) -> Tensor:
-    """Latents (B, D) of true bodies with the targets' noise; arguments as elsewhere here."""
+) -> tuple[Tensor, Tensor]:
+    """Latents (B, D) of true bodies with the targets' noise, and the people's widths (B,)."""
     context = posterior.condition(people.keypoints, confidence, people.camera)
     vectors = posterior.vectors(people.rotations, people.betas)
-    return posterior.flow.encode(with_noise(vectors, noise, generator), context).latent
+    latents = posterior.flow.encode(with_noise(vectors, noise, generator), context).latent
+    return latents, posterior.flow.widths(context)
 
 
 def told_losses(

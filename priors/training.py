@@ -249,11 +249,12 @@ class Trainer:
             return DrawCalibration(noise)
         posterior = self.averaged()
         generator = torch.Generator(self.device).manual_seed(3)
-        latents = [
+        found = [
             latents_of_truth(posterior, drawn, drawn.confidence, noise, generator)
             for drawn in self.others(mocap, people).values()
         ]
-        return fit_lengths(torch.cat(latents), noise)
+        latents, widths = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return fit_lengths(latents, widths, noise)
 
     def save_state(self) -> None:
         """Write `state.pt`, whole or not at all."""

@@ -123,17 +123,17 @@ def given(make_crowd, body):
 
 
 def test_chunks_change_nothing(given, body):
-    latents = random_latents(23, given, 0)
+    latents = random_latents(23, given, 0, 0)
     whole, parts = (draw(given, 1, latents, body, at_once=n) for n in (1000, 7))
     assert torch.allclose(whole.joints3d, parts.joints3d, atol=1e-9)
 
 
 def test_density_is_the_flows(given, body):
-    latents = random_latents(6, given, 0)
+    latents = random_latents(6, given, 0, 0)
     found = draw(given, 1, latents, body)
     with torch.no_grad():
         expected = given.posterior.bodies(latents[None], given.context[1:])
-    ratio = given.calibration.log_ratio(latents)
+    ratio = given.rows(torch.tensor([1])).drawing().log_ratio(latents)
     assert torch.allclose(found.log_prob, expected.log_prob[0] + ratio)
     assert torch.allclose(found.rotations[0], expected.rotations[0, 0], atol=1e-9)  # the mode
     raw = given.calibrated(DrawCalibration(noise=0.0))
@@ -145,16 +145,19 @@ def test_density_is_the_flows(given, body):
 def test_draws_of_the_built_in_posterior_are_calibrated(given, body):
     assert given.calibration.noise == 0.03
     assert given.calibration.length_spread > 0.05
-    latents = random_latents(6, given, 0)
+    assert given.calibration.spread_by_width > 1
+    latents = random_latents(6, given, 0, 0)
+    assert not torch.allclose(latents, random_latents(6, given, 1, 0))  # another width
     raw = given.calibrated(DrawCalibration())
-    assert not torch.allclose(latents, random_latents(6, raw, 0))
+    assert torch.equal(random_latents(6, raw, 1, 0), random_latents(6, raw, 0, 0))
+    assert not torch.allclose(latents, random_latents(6, raw, 0, 0))
     # what the noise put between two draws is gone
     cleaned, noisy = (draw(one, 0, latents, body).joints3d for one in (given, raw))
     assert 0.005 < (cleaned - noisy)[1:].norm(dim=-1).mean() < 0.05
 
 
 def test_the_pelvis_of_all_samples_is_in_one_place(given, body):
-    latents = random_latents(6, given, 0)
+    latents = random_latents(6, given, 0, 0)
     pelvis = draw(given, 0, latents, body).joints3d[:, 0]
     assert (pelvis - pelvis[0]).abs().max() < 1e-9
 
@@ -258,6 +261,6 @@ def test_two_keypoints_are_enough_to_draw_from(make_crowd, body):
         crowd.problem.schema, crowd.problem.keypoints, confidence, crowd.problem.camera
     )
     told = tell(load("keypoint-flow", dtype=torch.float64), problem, body)
-    found = draw(told, 0, random_latents(50, told, 0), body)
+    found = draw(told, 0, random_latents(50, told, 0, 0), body)
     assert found.joints3d.isfinite().all()
     assert found.joints3d.std(0).mean() > 0.03

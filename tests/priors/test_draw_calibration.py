@@ -16,8 +16,14 @@ from priors.draw_calibration import (
 from priors.flow import ConditionalFlow
 from tests.priors.test_bound_encode import randomised
 
-WIDE = DrawCalibration(noise=0.1, length=1.2, length_spread=0.25)
+WIDE = DrawCalibration(noise=0.1, cleaned=0.5, length=1.2, length_spread=0.25)
+BY_WIDTH = DrawCalibration(0.1, 0.7, 0.98, 0.1, -5.0, 0.4, 3.0)
 SIZE = 9
+
+
+def of(calibration, count=1, width=0.0):
+    """How so many people of one width are drawn."""
+    return calibration.of_widths(torch.full((count,), width, dtype=torch.float64))
 
 
 def normal(*shape, seed=0):
@@ -26,7 +32,8 @@ def normal(*shape, seed=0):
 
 
 def drawn(calibration, count, size, seed=0):
-    return calibration.lengths(normal(count, 1, seed=seed)) * normal(count, size, seed=seed + 1)
+    lengths = of(calibration).lengths(normal(count, seed=seed))
+    return lengths[:, None] * normal(count, size, seed=seed + 1)
 
 
 def make_flow(randomness=0.3):
@@ -43,41 +50,72 @@ def make_flow(randomness=0.3):
 def test_the_density_is_one_of_a_scale_mixture():
     latent = normal(5, 3)
     # the same integral, by drawing the lengths
-    factors = WIDE.lengths(normal(400_000, seed=3))
+    factors = of(WIDE).lengths(normal(400_000, seed=3))
     square = (latent * latent).sum(-1)
     parts = -3 * factors.log() - 0.5 * square[:, None] / factors**2
     expected = parts.exp().mean(-1).log() + 0.5 * square
-    torch.testing.assert_close(WIDE.log_ratio(latent), expected, atol=0.02, rtol=0)
+    torch.testing.assert_close(of(WIDE).log_ratio(latent), expected, atol=0.02, rtol=0)
 
 
 def test_without_lengths_the_density_is_the_normals():
-    plain = DrawCalibration(noise=0.03)
-    latent = normal(4, 2, SIZE)
-    torch.testing.assert_close(plain.log_ratio(latent), torch.zeros(4, 2, dtype=torch.float64))
-    torch.testing.assert_close(plain.precision(latent), torch.ones(4, 2, dtype=torch.float64))
+    plain = of(DrawCalibration(noise=0.03), 4)
+    latent = normal(4, SIZE)
+    torch.testing.assert_close(plain.log_ratio(latent), torch.zeros(4, dtype=torch.float64))
+    torch.testing.assert_close(plain.precision(latent), torch.ones(4, dtype=torch.float64))
 
 
 def test_the_precision_is_the_scores():
     latent = normal(4, SIZE).requires_grad_()
-    log_density = WIDE.log_ratio(latent) - 0.5 * (latent * latent).sum(-1)
+    wide = of(WIDE)
+    log_density = wide.log_ratio(latent) - 0.5 * (latent * latent).sum(-1)
     (score,) = torch.autograd.grad(log_density.sum(), latent)
-    torch.testing.assert_close(score, -WIDE.precision(latent)[:, None] * latent.detach())
+    torch.testing.assert_close(score, -wide.precision(latent)[:, None] * latent.detach())
 
 
 def test_lengths_that_were_drawn_are_found_again():
-    found = fit_lengths(drawn(WIDE, 20_000, 150), 0.1)
+    anything = normal(20_000, seed=8)
+    found = fit_lengths(drawn(WIDE, 20_000, 150), anything, 0.1)
     assert found.length == pytest.approx(WIDE.length, rel=0.01)
     assert found.length_spread == pytest.approx(WIDE.length_spread, rel=0.03)
     assert found.noise == 0.1
-    ordinary = fit_lengths(normal(20_000, 150), 0.1)
+    assert abs(found.length_by_width) < 0.01
+    assert abs(found.spread_by_width) < 0.03
+    ordinary = fit_lengths(normal(20_000, 150), anything, 0.1)
     assert ordinary.length == pytest.approx(1, abs=0.003)
     assert ordinary.length_spread < 0.02
 
 
+def test_lengths_that_go_with_the_width_are_found_again():
+    widths = 0.1 * normal(20_000, seed=8)
+    lengths = BY_WIDTH.of_widths(widths).lengths(normal(20_000, seed=2))
+    latents = lengths[:, None] * normal(20_000, 150, seed=3)
+    found = fit_lengths(latents, widths, 0.1)
+    assert found.length == pytest.approx(BY_WIDTH.length, rel=0.01)
+    assert found.length_spread == pytest.approx(BY_WIDTH.length_spread, rel=0.03)
+    assert found.length_by_width == pytest.approx(BY_WIDTH.length_by_width, abs=0.03)
+    assert found.spread_by_width == pytest.approx(BY_WIDTH.spread_by_width, abs=0.2)
+    better = found.of_widths(widths).log_ratio(latents).mean()
+    assert better > of(found).log_ratio(latents).mean() + 0.1
+
+
+def test_each_width_is_drawn_in_its_own_way():
+    drawing = BY_WIDTH.of_widths(torch.tensor([-0.3, 0.0, 0.3], dtype=torch.float64))
+    assert drawing.cleaned.tolist() == [1.0, 0.7, 0.0]
+    for row, width in enumerate((-0.3, 0.0, 0.3)):
+        latent = normal(5, SIZE)
+        alone = of(BY_WIDTH, 5, width)
+        expected = [t[row].expand(5) for t in drawing[1:]]
+        for got, value in zip(alone[1:], expected, strict=True):
+            torch.testing.assert_close(got, value)
+        one = of(BY_WIDTH, 1, width)
+        torch.testing.assert_close(one.log_ratio(latent), alone.log_ratio(latent))
+        torch.testing.assert_close(one.precision(latent), alone.precision(latent))
+
+
 def test_true_lengths_are_worth_nats():
     latents = drawn(WIDE, 2000, 150)
-    assert WIDE.log_ratio(latents).mean() > 5
-    assert WIDE.log_ratio(normal(2000, 150)).mean() < -0.1
+    assert of(WIDE).log_ratio(latents).mean() > 5
+    assert of(WIDE).log_ratio(normal(2000, 150)).mean() < -0.1
 
 
 def test_the_whole_step_is_tweedies():
@@ -91,9 +129,9 @@ def test_the_whole_step_is_tweedies():
     log_prob = flow.encode(vectors, context).log_prob
     (score,) = torch.autograd.grad(log_prob.sum(), vectors)
     expected = vectors.detach() + noise**2 * score
-    found = clean_vectors(bound, latent, whole, SIZE)
+    found = clean_vectors(bound, latent, of(whole, 500), SIZE)
     torch.testing.assert_close(found, expected)
-    some = clean_vectors(bound, latent, whole, SIZE - 2)
+    some = clean_vectors(bound, latent, of(whole, 500), SIZE - 2)
     torch.testing.assert_close(some[:, :-2], expected[:, :-2])
     torch.testing.assert_close(some[:, -2:], vectors.detach()[:, -2:])
 
@@ -103,28 +141,31 @@ def test_the_mode_stays_and_no_noise_changes_nothing():
     context = normal(3, 5)
     bound = BoundFlow.bind(flow, context)
     zero, latent = torch.zeros(3, SIZE, dtype=torch.float64), normal(3, SIZE, seed=5)
-    torch.testing.assert_close(clean_vectors(bound, zero, WIDE, SIZE), bound.decode(zero))
-    untouched = clean_vectors(bound, latent, DrawCalibration(), SIZE)
+    torch.testing.assert_close(clean_vectors(bound, zero, of(WIDE, 3), SIZE), bound.decode(zero))
+    untouched = clean_vectors(bound, latent, of(DrawCalibration(), 3), SIZE)
     assert torch.equal(untouched, bound.decode(latent))
-    assert (clean_vectors(bound, latent, WIDE, SIZE) - bound.decode(latent)).abs().max() > 1e-3
+    assert (
+        clean_vectors(bound, latent, of(WIDE, 3), SIZE) - bound.decode(latent)
+    ).abs().max() > 1e-3
 
 
 def test_rows_are_independent():
     flow = make_flow()
     context, latent = normal(4, 5), normal(4, SIZE, seed=5)
-    together = clean_vectors(BoundFlow.bind(flow, context), latent, WIDE, SIZE)
+    together = clean_vectors(BoundFlow.bind(flow, context), latent, of(WIDE, 4), SIZE)
     latent_with_nan = latent.clone()
     latent_with_nan[3] = math.nan
-    beside = clean_vectors(BoundFlow.bind(flow, context), latent_with_nan, WIDE, SIZE)
+    beside = clean_vectors(BoundFlow.bind(flow, context), latent_with_nan, of(WIDE, 4), SIZE)
     for row in range(3):
         one = torch.tensor([row])
-        alone = clean_vectors(BoundFlow.bind(flow, context[one]), latent[one], WIDE, SIZE)
+        alone = clean_vectors(BoundFlow.bind(flow, context[one]), latent[one], of(WIDE), SIZE)
         torch.testing.assert_close(alone[0], together[row], atol=1e-12, rtol=0)
         torch.testing.assert_close(beside[row], together[row], atol=1e-12, rtol=0)
 
 
 def test_it_goes_through_json():
-    assert calibration_of({"draws": WIDE.told()}, "x.json") == WIDE
+    for calibration in (WIDE, BY_WIDTH):
+        assert calibration_of({"draws": calibration.told()}, "x.json") == calibration
     assert calibration_of({}, "x.json") == DrawCalibration()
 
 
