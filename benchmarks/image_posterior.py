@@ -24,16 +24,20 @@ from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
 from benchmarks.single_image import JOINTS
+from fitting.draws import random_latents
 from fitting.metrics import orientation_error, pa_mpjpe
 from models.body import Body
 from models.body_files import find_body
 from models.keypoints import BODY25
+from priors.bound_flow import BoundFlow
 from priors.data.augment import Augmentation
 from priors.data.draw_people import Pictures
 from priors.data.mocap import Mocap, read_mocap
 from priors.data.picture_sets import PictureMaker, PictureSettings
 from priors.data.synthetic import TRUNCATED, Detector, People, Scenery
+from priors.draw_calibration import DrawCalibration, calibration_of
 from priors.encoders import Boxes
+from priors.flow_prior import FlowGiven
 from priors.image_checkpoints import load_image_posterior
 from priors.image_posterior import ImagePosterior, Seen
 from priors.posterior import Bodies
@@ -70,6 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     posterior, about = load_image_posterior(args.prior)
+    calibration = calibration_of(about, str(args.prior))
     body, recordings = find_body("open"), read_mocap(args.mocap)
     found: dict[str, Any] = {}
     ranks: dict[str, dict[str, Tensor]] = {}
@@ -77,7 +82,9 @@ def main() -> None:
         pictures, speed = make_pictures(name, body, recordings, args.people, args.seed)
         found[name] = {"pictures_per_cpu_second": speed, "shown": {}}
         for shown in SHOWN:
-            measured, of_set = measure(posterior, body, pictures, shown, args.samples, args.seed)
+            measured, of_set = measure(
+                posterior, calibration, body, pictures, shown, args.samples, args.seed
+            )
             found[name]["shown"][shown] = measured
             ranks[f"{name}, {shown}"] = of_set
             print(name, shown, json.dumps(measured), flush=True)
@@ -166,7 +173,13 @@ def rows_of(seen: Seen, rows: Tensor) -> Seen:
 
 @torch.no_grad()
 def measure(
-    posterior: ImagePosterior, body: Body, pictures: Pictures, shown: str, samples: int, seed: int
+    posterior: ImagePosterior,
+    calibration: DrawCalibration,
+    body: Body,
+    pictures: Pictures,
+    shown: str,
+    samples: int,
+    seed: int,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Errors, density, coverage and ranks of a set of people."""
     people = pictures.people
@@ -182,7 +195,9 @@ def measure(
     vectors = posterior.vectors(people.rotations, people.betas)
     noise = torch.randn(vectors.shape, generator=generator)
     noise[:, -posterior.num_betas :] = 0
-    density = posterior.flow.encode(vectors + _NOISE * noise, context).log_prob
+    drawing = calibration.of_widths(posterior.flow.widths(context))
+    at_truth = posterior.flow.encode(vectors + _NOISE * noise, context)
+    density = at_truth.log_prob + drawing.log_ratio(at_truth.latent)
     turned = orientation_error(mode.rotations[:, 0, 0], people.rotations[:, 0])
     aligned = (joints - joints[:, :1] - truth + truth[:, :1])[:, JOINTS]
     found: dict[str, Any] = {
@@ -194,20 +209,24 @@ def measure(
         "nll_nats": -density.mean().item(),
         "cpu_ms": milliseconds,
     }
-    drawn = [posterior.sample(context, samples, generator)]
-    sampled, ranks = sample_measures(body, drawn[0], mode, truth)
+    given = FlowGiven(
+        shown, posterior, context, BoundFlow.bind(posterior.flow, context), None, None, calibration
+    )
+    sampled, ranks = sample_measures(body, given, mode, truth, samples, seed)
     return {**found, **sampled}, ranks
 
 
 def sample_measures(
-    body: Body, drawn: Bodies, mode: Bodies, truth: Tensor
+    body: Body, given: FlowGiven, mode: Bodies, truth: Tensor, samples: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Best of n (the mode is the first), coverage of intervals, ranks of the truth."""
     best: dict[int, list[Tensor]] = {n: [] for n in BEST_OF}
     places = []
     for row, target in enumerate(truth):  # one at a time: all the samples' joints are many
-        rotations = torch.cat((mode.rotations[row], drawn.rotations[row]))
-        betas = torch.cat((mode.betas[row], drawn.betas[row]))
+        latents = random_latents(1 + samples, given, row, seed + row)[1:]
+        drawn = given.rows(torch.full((samples,), row)).decode_draws(latents)
+        rotations = torch.cat((mode.rotations[row], drawn.rotations))
+        betas = torch.cat((mode.betas[row], drawn.betas))
         joints = body.joints(betas, rotations)
         error = 1000 * pa_mpjpe(joints[:, JOINTS], target[JOINTS].expand(len(joints), -1, -1))
         for n in BEST_OF:

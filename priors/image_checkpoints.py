@@ -79,6 +79,8 @@ def load_image_posterior(
 ) -> tuple[ImagePosterior, dict[str, Any]]:
     """An image posterior in evaluation mode, and what its JSON says.
 
+    How bodies are drawn ("draws") is the keypoint posterior's, whose flow it is, unless it says so.
+
     Raises:
         InputError: a file is missing, damaged, of another kind, or stands on another keypoint
             posterior than the one that is there.
@@ -103,6 +105,7 @@ def load_image_posterior(
     }
     _check_weights(path, state, wanted)
     posterior.load_state_dict(state, strict=False)
+    about = {"draws": told.get("draws", {}), **about}
     return posterior.to(dtype=dtype, device=device).eval().requires_grad_(False), about
 
 

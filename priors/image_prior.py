@@ -12,6 +12,7 @@ from models.cameras import Camera
 from models.keypoints import KeypointSchema
 from priors.base import Start
 from priors.bound_flow import BoundFlow
+from priors.draw_calibration import DrawCalibration
 from priors.encoders import Boxes
 from priors.flow_prior import FlowGiven, to_schema, usual_derivatives
 from priors.image_posterior import ImagePosterior, Seen
@@ -24,14 +25,21 @@ class ImagePrior(PicturePrior):
     Args:
         name: what results call it. posterior: in evaluation mode. schema: of its keypoints.
         told: it is told the keypoints, too; else they only say where to cut the picture and where
-            the fit is to lead.
+            the fit is to lead. calibration: of its draws; None draws as trained.
     """
 
     def __init__(
-        self, name: str, posterior: ImagePosterior, schema: KeypointSchema, *, told: bool = True
+        self,
+        name: str,
+        posterior: ImagePosterior,
+        schema: KeypointSchema,
+        *,
+        told: bool = True,
+        calibration: DrawCalibration | None = None,
     ) -> None:
         self.name, self.posterior, self.schema, self.told = name, posterior, schema, told
         self.image_size = posterior.image_size
+        self.calibration = calibration or DrawCalibration()
 
     @cached_property
     def usual(self) -> Tensor:
@@ -64,12 +72,13 @@ class ImagePrior(PicturePrior):
         seen = self.seen(schema, keypoints, confidence, camera)
         context = self.posterior.condition(seen)
         flow = BoundFlow.bind(self.posterior.flow, context)
-        given = FlowGiven(self.name, self.posterior, context, flow, None, self.usual)
+        given = FlowGiven(
+            self.name, self.posterior, context, flow, None, self.usual, self.calibration
+        )
         latent = context.new_zeros(len(context), flow.features)
         mode = given.decode(latent)
         transl = self.posterior.translation(context, mode.betas, seen, body)
-        start = Start(latent, transl)
-        return FlowGiven(self.name, self.posterior, context, flow, start, self.usual)
+        return given.starting(Start(latent, transl))
 
     def seen(
         self, schema: KeypointSchema, keypoints: Tensor, confidence: Tensor, camera: Camera

@@ -141,7 +141,8 @@ def _load_image(
     name: str, path: Path, dtype: torch.dtype, device: torch.device | str
 ) -> ImagePrior:
     posterior, about = load_image_posterior(path, dtype=dtype, device=device)
-    return ImagePrior(name, posterior, SCHEMAS[about["schema"]])
+    calibration = calibration_of(about, str(path.with_suffix(".json")))
+    return ImagePrior(name, posterior, SCHEMAS[about["schema"]], calibration=calibration)
 
 
 def _read_built_in(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import torch
 
 from fitting import compare, fit
 from fitting.cli import main
+from fitting.draws import random_latents
 from fitting.fit_seen import fit_seen, tell
 from fitting.problem import FitProblem
 from fitting.recipes import RECIPES
@@ -69,6 +70,31 @@ def test_picture_and_keypoints_both_count(model, pictures, make_crowd, body):
     assert torch.equal(first, tell(alone.show(crops), moved, body).context)
     told = tell(model.show(crops), problem, body).context
     assert not torch.allclose(told, tell(model.show(crops), moved, body).context)
+
+
+def test_bodies_are_drawn_as_the_keypoint_posteriors_are(pictures, make_crowd, body):
+    built_in, flow = load("image-small", dtype=torch.float64), load("keypoint-flow")
+    problem = make_crowd(4).problem
+    given = tell(show(built_in, pictures), problem, body)
+    assert given.calibration == flow.calibration
+    assert given.calibration.noise > 0
+    latent = random_latents(5, given, 0, 0)[1:]
+    many = given.rows(torch.zeros(4, dtype=torch.long))
+    drawn, raw = many.decode_draws(latent).rotations, many.decode(latent).rotations
+    assert not torch.allclose(drawn, raw, atol=1e-4)
+
+
+def test_a_file_may_tell_how_its_bodies_are_drawn(weights, tmp_path):
+    for file in weights.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    beside = (tmp_path / weights.name).with_suffix(".json")
+    about = json.loads(beside.read_text())
+    beside.write_text(json.dumps({**about, "draws": {"noise": 0.02, "length": 1.1}}))
+    found = load(str(tmp_path / weights.name)).calibration
+    assert (found.noise, found.length) == (0.02, 1.1)
+    beside.write_text(json.dumps({**about, "draws": {"length": 0}}))
+    with pytest.raises(InputError, match="draws must hold"):
+        load(str(tmp_path / weights.name))
 
 
 def test_people_are_fitted_independently(model, pictures, make_crowd, body):
