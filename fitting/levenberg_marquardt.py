@@ -32,8 +32,8 @@ class Options:
             promised no more and the step was hardly damped. largest_damping: beyond it the
             row has stalled. longest_turn: radians (and units of depth) one step may be long.
         rows: how many rows of derivatives, besides the gradient's, to pull back through a costly
-            prior at the start and at every `refresh`th iteration; between these there is only the
-            gradient's. None for all of them, always.
+            prior at the start and at every `refresh`th iteration (from 1); between these there is
+            only the gradient's. None for all of them, always.
     """
 
     damping: float = 0.1
