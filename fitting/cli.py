@@ -205,6 +205,12 @@ def _add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParse
         help="what differs from the defaults; lifting: fast, paper; image: small, prohmr, too",
     )
     cli_train_image.add_arguments(train)
+    train.add_argument(
+        "--start",
+        metavar="FILE",
+        help="keypoints, image: a posterior to begin with (keypoints: or keypoint-flow, the "
+        "built-in one; image: what fits of it is taken; prohmr: or a ResNet's weights)",
+    )
     train.add_argument("--steps", type=int)
     train.add_argument("--batch", type=int, help="people a step")
     train.add_argument("--body", help="as in fit")
@@ -231,6 +237,8 @@ def _train(args: argparse.Namespace) -> int:
     if args.what != "lifting" and (wrong := cli_lift.given(args)):
         raise InputError(f"train {args.what} takes no {wrong[0]}; train lifting does")
     if args.what == "lifting":
+        if args.start is not None:
+            raise InputError("train lifting takes no --start; train keypoints and image do")
         return cli_lift.run_training(args)
     use_threads(args.threads)
     check_device(args.device)
@@ -245,6 +253,7 @@ def _train(args: argparse.Namespace) -> int:
         config=args.config,
         steps=args.steps,
         batch=args.batch,
+        start=args.start,
         body=args.body,
         device=args.device,
         mixed=args.mixed,

@@ -24,16 +24,11 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
     )
     image.add_argument("--pictures", type=int, metavar="N", help="how many are made up")
     image.add_argument("--base", metavar="FILE", help="the keypoint posterior that small stands on")
-    image.add_argument(
-        "--start",
-        metavar="FILE",
-        help="begin with what fits of this posterior; for prohmr also with a ResNet's weights",
-    )
 
 
 def given(args: argparse.Namespace) -> list[str]:
     """Names of the arguments for pictures that were given."""
-    names = ("dataset", "images", "weight", "pictures", "base", "start")
+    names = ("dataset", "images", "weight", "pictures", "base")
     return [f"--{name}" for name in names if getattr(args, name) is not None]
 
 

@@ -13,7 +13,9 @@ import torch
 from fitting.results import check_writable, make_folder
 from models.body_files import find_body
 from models.errors import InputError
+from priors.checkpoints import file_hash, read_about
 from priors.data.mocap import read_mocap
+from priors.load import posterior_file
 from priors.training import Trainer
 from priors.training_config import TrainingConfig, read_config
 
@@ -28,6 +30,7 @@ def train(
     config: str | os.PathLike[str] | None = None,
     steps: int | None = None,
     batch: int | None = None,
+    start: str | os.PathLike[str] | None = None,
     body: str | None = None,
     device: str = "cpu",
     mixed: bool = False,
@@ -41,6 +44,8 @@ def train(
         mocap: folder of AMASS npz files. out: folder for `posterior.safetensors`, its JSON,
             `log.csv` and `state.pt`. validation: folder of other recordings.
         config: JSON file with what differs from `TrainingConfig`. steps, batch: over the config's.
+        start: a keypoint posterior to begin with: a checkpoint of the configuration's sizes, or
+            the name of a built-in one.
         body: to synthesise people with. device, mixed: where, and bfloat16 in the networks.
         credit, licence: of the motion capture; written into the checkpoint.
         progress: show a bar.
@@ -67,8 +72,11 @@ def train(
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     recordings = read_mocap(Path(mocap))
     others = None if validation is None else read_mocap(Path(validation))
+    first = None if start is None else posterior_file(str(start))
+    trainer = Trainer(
+        settings, find_body(body), recordings, folder, device=device, mixed=mixed, start=first
+    )
     make_folder(folder)
-    trainer = Trainer(settings, find_body(body), recordings, folder, device=device, mixed=mixed)
     trainer.resume()
     for _ in trainer.train(validation=others, progress=progress):
         pass
@@ -87,7 +95,17 @@ def train(
             },
             "draws": trainer.calibrated(others).told(),
             "validation": metrics,
+            **({} if first is None else {"began_with": _named(first)}),
         },
     )
     (folder / "config.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
     return path
+
+
+def _named(start: Path) -> dict[str, Any]:
+    """What a checkpoint says of the one that it began with."""
+    return {
+        "file": start.name,
+        "sha256": file_hash(start),
+        "steps": read_about(start).get("steps"),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 
 from models.errors import InputError
 from models.files import write_whole
-from models.keypoints import SCHEMAS
+from models.keypoints import SCHEMAS, KeypointSchema
 from priors.posterior import KeypointPosterior
 
 FORMAT = "flowfit-keypoint-posterior"
@@ -105,6 +106,36 @@ def fill(path: Path, module: nn.Module) -> None:
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise InputError(f"{path}: {name} has NaN or infinite values")
     module.load_state_dict(state)
+
+
+def begin_with(posterior: KeypointPosterior, path: Path, schema: KeypointSchema) -> None:
+    """Give a posterior the weights of a checkpoint, to train it further.
+
+    Raises:
+        InputError: the checkpoint cannot be read, or is of another schema or of other sizes.
+    """
+    other, about = load_posterior(path)
+    if about["schema"] != schema.name:
+        raise InputError(f"{path} is for {about['schema']} keypoints, not for {schema.name}")
+    state, wanted = other.state_dict(), posterior.state_dict()
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in wanted.items()}:
+        raise InputError(
+            f"{path} has the sizes {json.dumps(about['sizes'])}, the configuration has others; "
+            'name them in --config under "sizes"'
+        )
+    posterior.load_state_dict(state)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def read_about(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ is found among the built-in weights, another one beside the file.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -22,7 +21,7 @@ from torch import Tensor
 from models.errors import InputError
 from models.files import write_whole
 from models.keypoints import SCHEMAS
-from priors.checkpoints import load_posterior, read_format
+from priors.checkpoints import file_hash, load_posterior, read_format
 from priors.image_posterior import ImagePosterior
 
 FORMAT = "flowfit-image-posterior"
@@ -187,18 +186,6 @@ def _find_base(path: Path, told: Mapping[str, str]) -> Path:
             f"{path} was trained on another {told['file']} than {there[0]}; put its own beside it"
         )
     raise InputError(f"{path} needs the keypoint posterior {told['file']} beside it")
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _read_about(path: Path) -> dict[str, Any]:

@@ -116,8 +116,7 @@ def _load_flow(name_or_path: str, *, dtype: torch.dtype, device: torch.device | 
     blind = False
     path = Path(name_or_path).expanduser()
     if name_or_path in _POSTERIORS:
-        file, blind = _POSTERIORS[name_or_path]
-        path = Path(str(resources.files("priors") / "weights" / file))
+        path, blind = posterior_file(name_or_path), _POSTERIORS[name_or_path][1]
     elif path.suffix in _PROHMR:
         opened = read_prohmr(path, dtype=dtype)
         opened.posterior.to(device)
@@ -135,6 +134,13 @@ def _load_flow(name_or_path: str, *, dtype: torch.dtype, device: torch.device | 
         blind=blind,
         calibration=calibration_of(about, str(path.with_suffix(".json"))),
     )
+
+
+def posterior_file(name_or_path: str) -> Path:
+    """The checkpoint of a keypoint posterior: a built-in one by name, or a file as given."""
+    if name_or_path in _POSTERIORS:
+        return Path(str(resources.files("priors") / "weights" / _POSTERIORS[name_or_path][0]))
+    return Path(name_or_path).expanduser()
 
 
 def _load_image(

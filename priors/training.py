@@ -24,7 +24,7 @@ from models.body import Body
 from models.errors import InputError
 from models.keypoints import BODY25, KeypointSchema
 from models.rotations import axis_angle_to_matrix
-from priors.checkpoints import save_posterior
+from priors.checkpoints import begin_with, file_hash, save_posterior
 from priors.data.disguise import disguise
 from priors.data.mocap import Mocap
 from priors.data.synthetic import People, PeopleMaker
@@ -67,6 +67,10 @@ class Trainer:
         config: of the run. body: to synthesise people with. mocap: where poses come from.
         folder: for `state.pt` (to resume), `log.csv` and the checkpoint. schema: of the detector.
         device: where to train. mixed: bfloat16 in the networks.
+        start: a keypoint posterior's checkpoint to begin with; None begins from nothing.
+
+    Raises:
+        InputError: `start` cannot be read, or is of other sizes or another schema.
     """
 
     def __init__(
@@ -79,8 +83,10 @@ class Trainer:
         schema: KeypointSchema = BODY25,
         device: torch.device | str = "cpu",
         mixed: bool = False,
+        start: Path | None = None,
     ) -> None:
         self.config, self.schema, self.folder = config, schema, folder
+        self.began_with = None if start is None else file_hash(start)
         self.device = torch.device(device)
         self.body = body.to(device=device)
         self.rank = int(os.environ.get("RANK", "0"))
@@ -95,6 +101,8 @@ class Trainer:
         )
         torch.manual_seed(config.seed)
         posterior = KeypointPosterior(len(schema), body.num_betas, **config.sizes).to(self.device)
+        if start is not None:
+            begin_with(posterior, start, schema)
         set_mixed_precision(posterior, mixed)
         self.run = _Run(
             posterior,
@@ -123,6 +131,7 @@ class Trainer:
         try:
             saved = torch.load(path, map_location=self.device, weights_only=True)
             same = _goes_on(json.loads(saved["config"]), int(saved["step"]), self.config)
+            same &= saved.get("began_with") == self.began_with
             if same:
                 for name, part in self.run.parts().items():
                     part.load_state_dict(saved[name])
@@ -132,7 +141,9 @@ class Trainer:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(f"{path} cannot be resumed: {reason}") from None
         if not same:
-            raise InputError(f"{path} was trained with another configuration; use another folder")
+            raise InputError(
+                f"{path} was trained with another configuration or start; use another folder"
+            )
         return True
 
     def draw(self, step: int) -> tuple[People, Tensor, torch.Generator]:
@@ -266,6 +277,7 @@ class Trainer:
                 **{name: part.state_dict() for name, part in self.run.parts().items()},
                 "average": self.run.average,
                 "step": self.run.step,
+                "began_with": self.began_with,
             },
             temporary,
         )

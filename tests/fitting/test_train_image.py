@@ -125,6 +125,8 @@ def test_other_mistakes(mocap, tmp_path, capsys):
     assert "train keypoints: give --mocap DIR" in capsys.readouterr().err
     assert main(["train", "keypoints", "--mocap", str(mocap), "--out", out, "--pictures", "3"]) == 2
     assert "takes no --pictures; train image does" in capsys.readouterr().err
+    assert main(["train", "lifting", "--out", out, "--start", "a.safetensors"]) == 2
+    assert "train lifting takes no --start" in capsys.readouterr().err
     given = ["--dataset", "a.npz", "--dataset", "b.npz", "--images", "x"]
     assert main(["train", "image", "--out", out, *given]) == 2
     assert "2 of --dataset, 1 of --images" in capsys.readouterr().err

@@ -50,10 +50,10 @@ def small_body():
 
 @pytest.fixture
 def make_trainer(tmp_path, small_body):
-    def make(folder="run", **changes):
+    def make(folder="run", start=None, **changes):
         path = tmp_path / folder
         path.mkdir(exist_ok=True)
-        return Trainer(make_config(**changes), small_body, make_mocap(), path)
+        return Trainer(make_config(**changes), small_body, make_mocap(), path, start=start)
 
     return make
 
@@ -218,6 +218,62 @@ def test_a_run_may_be_made_shorter_too(make_trainer):
     shorter = make_trainer(steps=8)
     assert shorter.config.plateau_ends == 6
     assert shorter.resume()
+
+
+# --- beginning with other weights ---
+
+
+@pytest.fixture
+def trained(make_trainer, tmp_path):
+    """A checkpoint of other weights than a run begins with by itself."""
+    trainer = make_trainer("before", seed=8)
+    train(trainer)
+    path = tmp_path / "before" / "posterior.safetensors"
+    trainer.export(path, {})
+    return path
+
+
+def test_it_begins_with_the_weights_of_a_checkpoint(make_trainer, trained):
+    wanted, _ = load_posterior(trained)
+    begun = make_trainer(start=trained)
+    assert begun.run.step == 0
+    for name, value in begun.run.posterior.state_dict().items():
+        assert torch.equal(value, wanted.state_dict()[name]), name
+        assert torch.equal(begun.run.average[name], value), name
+    assert all(p.requires_grad for p in begun.run.posterior.parameters())
+    others = make_trainer("other").run.posterior.state_dict()
+    assert any(not torch.equal(v, others[k]) for k, v in wanted.state_dict().items())
+
+
+def test_a_killed_run_with_a_start_goes_on_to_the_same_weights(make_trainer, trained):
+    whole = make_trainer("whole", start=trained)
+    train(whole)
+    killed = make_trainer("killed", start=trained)
+    for _ in range(3):
+        killed.step()
+    killed.save_state()
+    again = make_trainer("killed", start=trained)
+    assert again.resume()
+    train(again)
+    assert_same_weights(whole, again)
+
+
+def test_a_run_does_not_go_on_with_another_start(make_trainer, trained):
+    make_trainer("run", start=trained).save_state()
+    with pytest.raises(InputError, match="another configuration or start"):
+        make_trainer("run").resume()
+    make_trainer("plain").save_state()
+    with pytest.raises(InputError, match="another configuration or start"):
+        make_trainer("plain", start=trained).resume()
+
+
+def test_a_start_of_another_kind_is_refused(make_trainer, trained, tmp_path, small_body):
+    with pytest.raises(InputError, match=r"has the sizes .* the configuration has others"):
+        make_trainer("other", start=trained, sizes=SIZES | {"hidden": 24})
+    with pytest.raises(InputError, match=r"is for body25 keypoints, not for coco17"):
+        Trainer(make_config(), small_body, make_mocap(), tmp_path, schema=COCO17, start=trained)
+    with pytest.raises(InputError, match="cannot be read"):
+        make_trainer("other", start=tmp_path / "nothing.safetensors")
 
 
 @pytest.mark.parametrize(
