@@ -54,6 +54,9 @@ SETS = {
 BEST_OF = (1, 5, 10, 25, 100, 1000, 4096)
 LEVELS = (0.5, 0.8, 0.95)
 _NOISE = 0.03  # on the 6D numbers of true bodies, as in training
+FLOW = "flow fitting"
+SMPLIFY = "GMM from the mode, SMPLify's weights"
+MIXTURE = "GMM from the mode, tuned"
 UP = torch.tensor([0.0, -1.0, 0.0])
 # SMPLify's published weights (as in SPIN) in this project's units: the error in pixels of a crop of
 # 224 that holds the box 1.2 times, robust scale 100 of them, confidence squared
@@ -142,15 +145,28 @@ def measure(
     people: People, body: Body, flow: FlowPrior, sampled: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Everything about one set of people."""
-    problem = FitProblem.build(BODY25, people.keypoints, people.confidence, people.camera)
     given = flow.given(BODY25, people.keypoints, people.confidence, people.camera, body)
     truth = body.joints(people.betas, people.rotations)
     density = nll(given, people, seed)
+    methods = measure_methods(people, body, flow)
+    samples = sample_measures(given, people, body, truth, sampled, seed)
+    return {**density, "methods": methods, **samples[0]}, samples[1]
+
+
+def measure_methods(
+    people: People, body: Body, flow: FlowPrior, *names: str
+) -> dict[str, dict[str, float]]:
+    """Errors of the mode and of the ways to fit (those named, or all) from it."""
+    problem = FitProblem.build(BODY25, people.keypoints, people.confidence, people.camera)
+    given = flow.given(BODY25, people.keypoints, people.confidence, people.camera, body)
+    truth = body.joints(people.betas, people.rotations)
     start = given.start()
     assert start is not None
     mode = given.decode(start.latent)
     methods = {"mode": errors(body.joints(mode.betas, mode.rotations), truth, mode, people)}
     for name, recipe, prior, begin in contestants(flow, mode, start.transl):
+        if names and name not in names:
+            continue
         began = time.process_time()
         if isinstance(prior, FlowPrior):
             result = fit_seen(problem, body, prior, recipe)
@@ -163,8 +179,7 @@ def measure(
             "reprojection_percent": 100 * (result.reprojection_px / result.size).mean().item(),
             "cpu_ms": 1000 * spent,
         }
-    samples = sample_measures(given, people, body, truth, sampled, seed)
-    return {**density, "methods": methods, **samples[0]}, samples[1]
+    return methods
 
 
 def contestants(flow: FlowPrior, mode: Pose, transl: Tensor) -> list[tuple]:
@@ -178,11 +193,11 @@ def contestants(flow: FlowPrior, mode: Pose, transl: Tensor) -> list[tuple]:
     published = RotationPrior("smplify", [mixture, ExponentialBending()])
     begin = (mode, transl)
     return [
-        ("flow fitting", RECIPES["flow"], flow, None),
+        (FLOW, RECIPES["flow"], flow, None),
         ("flow fitting, ProHMR's objective", RECIPES["prohmr"], flow, None),
         ("flow fitting, never told twice", replace(RECIPES["flow"], doubt=None), flow, None),
-        ("GMM from the mode, SMPLify's weights", PUBLISHED, published, begin),
-        ("GMM from the mode, tuned", TUNED, gmm, begin),
+        (SMPLIFY, PUBLISHED, published, begin),
+        (MIXTURE, TUNED, gmm, begin),
     ]
 
 
