@@ -27,6 +27,7 @@ from fitting.objective import Evaluation, Objective, State
 from fitting.problem import FitProblem
 from fitting.quantize import Modes, quantize
 from fitting.recipes import RECIPES
+from fitting.sides import put_back
 from fitting.solution import Status
 from models.body import Body
 from models.kinematics import NUM_JOINTS, joint_index
@@ -170,7 +171,7 @@ def surroundings(
     """
     heat = heat or (HEAT if model.looks else COLD)
     stage = RECIPES[result.recipe].stages[-1]
-    same = replace(problem, unit=result.unit)
+    same = replace(put_back(problem, result.exchanged), unit=result.unit)
     trusted = torch.where(result.doubted, 0, same.confidence)
     prior = tell(model, replace(same, confidence=trusted), body)
     latent = prior.encode(Pose(result.rotations, result.betas))

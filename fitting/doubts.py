@@ -7,6 +7,7 @@ import torch
 
 from fitting.fit_people import FitResult
 from fitting.quality import LOW_FACING, LOW_QUALITY
+from fitting.sides import AS_SEEN, EXCHANGED, SIDES, exchange
 from fitting.solution import Status
 
 # of the schema's keypoints; below it a limb or two at most can have been seen whole
@@ -23,12 +24,20 @@ def doubts(result: FitResult, row: int, keypoints: np.ndarray, confidence: np.nd
     """Reasons to look twice at a person's body; none for an ordinary fit.
 
     Args:
-        result: of everyone. row: whose. keypoints: (K, 2) pixels that were fitted.
+        result: of everyone. row: whose. keypoints: (K, 2) pixels that were seen.
         confidence: (K,), 0 where not seen.
     """
     if result.status[row] is Status.INVALID:
         return [Status.INVALID.value]
     found = []
+    exchanged = SIDES[int(result.exchanged[row])]
+    if exchanged != AS_SEEN:
+        order = exchange(result.schema, EXCHANGED[exchanged])
+        keypoints, confidence = keypoints[order], confidence[order]
+        found.append(
+            f"left and right of the {exchanged} look exchanged in the keypoints: "
+            "they were fitted the other way round"
+        )
     names = result.schema.names
     seen = int((confidence > 0).sum())
     if seen < _FEW * len(names):

@@ -40,6 +40,8 @@ class FitResult:
         keypoint_sd: (B, K) metres, relative to the pelvis.
         camera: as given. schema: what the keypoints are.
         doubted: (B, K) keypoints that the prior was not told of, see `fit_seen`.
+        exchanged: (B,) whose left and right were fitted the other way round than they were seen,
+            counted in `sides.SIDES`; 0 is nothing.
         energy: name of a term -> (B,); they add up to what was minimised.
         start_energy: (B,) the same sum at the start that led here; never lower.
         reprojection_px: (B,) median error over the seen keypoints. size: (B,) pixels, the box.
@@ -61,6 +63,7 @@ class FitResult:
     camera: Camera
     schema: KeypointSchema
     doubted: Tensor
+    exchanged: Tensor
     energy: dict[str, Tensor]
     start_energy: Tensor
     reprojection_px: Tensor
@@ -79,6 +82,17 @@ class FitResult:
 
     def __len__(self) -> int:
         return len(self.betas)
+
+    def rows(self, index: Tensor) -> FitResult:
+        """The result of some of the people."""
+        changed: dict[str, Any] = {name: getattr(self, name)[index] for name in _BY_PERSON}
+        return replace(
+            self,
+            **changed,
+            camera=self.camera.rows(index),
+            energy={name: value[index] for name, value in self.energy.items()},
+            status=tuple(self.status[row] for row in index.tolist()),
+        )
 
 
 def fit_people(
@@ -250,6 +264,7 @@ def _describe(
         camera=problem.camera,
         schema=problem.schema,
         doubted=torch.zeros_like(problem.confidence, dtype=torch.bool),
+        exchanged=torch.zeros_like(spent),
         energy=solution.terms,
         start_energy=began,
         reprojection_px=median,
@@ -271,7 +286,7 @@ def _describe(
 _BY_PERSON = (
     *("rotations", "betas", "transl", "joints3d", "keypoints3d", "keypoints2d", "doubted"),
     *("keypoint_sd", "start_energy", "reprojection_px", "size", "quality", "facing"),
-    *("unit", "seen", "iterations"),
+    *("unit", "seen", "iterations", "exchanged"),
 )
 
 

@@ -1,9 +1,10 @@
-"""Fit people with a prior that is told what was seen of them, twice where it was told wrong."""
+"""Fit people with a prior that is told what was seen of them, again where it was told wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,10 +12,18 @@ from torch import Tensor
 from fitting.fit_people import FitResult, fit_people, replace_rows
 from fitting.judge import judged
 from fitting.problem import FitProblem
-from fitting.recipes import Recipe
+from fitting.recipes import Recipe, Reprojection
+from fitting.robust import geman_mcclure
+from fitting.sides import put_back
+from fitting.tellings import believed_exchange, tell_all
 from models.body import Body
-from priors.base import PosePrior, PriorModel
+from priors.base import Pose, PosePrior, PriorModel
+from priors.flow_prior import FlowPrior
 from priors.picture_prior import rows_of
+
+# of how rare a body is without its keypoints; the whole of it would tell strange poses from usual
+# ones rather than wrong sides from right ones (`python -m benchmarks.exchanged`)
+_RARITY = 0.5
 
 
 def fit_seen(
@@ -33,6 +42,10 @@ def fit_seen(
     the fitted body is far from are doubted (`Recipe.doubt`), the posterior is told again without
     them, and those people are fitted once more. The doubted keypoints stay in the data term.
 
+    A detector can exchange left and right, too. Whoever's legs or arms the posterior believes
+    exchanged is fitted with them put back, and stays so if that explains them much better
+    (`Recipe.exchange`).
+
     How far to trust a fit is judged with what the prior makes of it (`judge`).
 
     Args:
@@ -41,7 +54,73 @@ def fit_seen(
         solver: for every stage; None for each stage's own.
     """
     result = _fitted(problem, body, model, recipe, progress, solver)
+    if recipe.exchange is not None and isinstance(model, FlowPrior) and model.looks:
+        tried = try_sides(problem, result, body, model, recipe, solver)
+        if tried is not None:
+            better = (tried.gain > recipe.exchange).nonzero()[:, 0]
+            result = replace_rows(result, tried.rows[better], tried.result.rows(better))
     return judged(problem, result, body, model)
+
+
+class Tried(NamedTuple):
+    """Fits of some people with exchanged sides.
+
+    Attributes:
+        rows: (R,) who they are. result: their fits. gain: (R,) nats by which these are better.
+    """
+
+    rows: Tensor
+    result: FitResult
+    gain: Tensor
+
+
+def try_sides(
+    problem: FitProblem,
+    result: FitResult,
+    body: Body,
+    model: FlowPrior,
+    recipe: Recipe,
+    solver: str | None = None,
+) -> Tried | None:
+    """Fit those whose sides the posterior believes exchanged with them put back; None: nobody.
+
+    Args:
+        problem, body, model, recipe, solver: as in `fit_seen`. result: of the fit as seen.
+    """
+    same = replace(problem, unit=result.unit)
+    exchanged = believed_exchange(tell_all(same, result.doubted, body, model), problem)
+    rows = exchanged.nonzero()[:, 0]
+    if not len(rows):
+        return None
+    exchanged, before = exchanged[rows], result.rows(rows)
+    other = put_back(problem.rows(rows), exchanged)
+    found = _fitted(other, body, model, recipe, None, solver)
+    # in the same unit: the noise is the same, whoever explains it
+    as_seen, as_put_back = same.rows(rows), replace(other, unit=before.unit)
+    data = recipe.stages[-1].reprojection
+    gain = _cost(as_seen, before, body, model, data) - _cost(as_put_back, found, body, model, data)
+    iterations = before.iterations + found.iterations
+    return Tried(rows, replace(found, exchanged=exchanged, iterations=iterations), gain)
+
+
+@torch.no_grad()
+def _cost(
+    problem: FitProblem, result: FitResult, body: Body, model: FlowPrior, data: Reprojection
+) -> Tensor:
+    """What fits (B,) cost, whatever the posterior was told: nats, NaN of invalid people.
+
+    Not their energies, as each latent is counted from what the posterior made of its keypoints.
+    """
+    nothing = torch.zeros_like(problem.confidence)
+    prior = model.given(problem.schema, problem.keypoints, nothing, problem.camera, body)
+    rare = prior.encode(Pose(result.rotations, result.betas))
+    scale = data.scale * problem.unit[:, None]
+    squared = ((result.keypoints2d - problem.keypoints) ** 2).sum(-1)
+    loss = geman_mcclure(squared, scale)[0]
+    loss = torch.where(result.keypoints2d.isfinite().all(-1), loss, scale**2)
+    trust = problem.evidence() * body.keypoint_model(problem.schema).available
+    met = 0.5 * (trust * loss).sum(-1) / (data.sigma * problem.unit) ** 2
+    return met + _RARITY * 0.5 * (rare * rare).sum(-1)
 
 
 def _fitted(

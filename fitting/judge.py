@@ -12,6 +12,7 @@ from fitting.fit_people import FitResult
 from fitting.problem import FitProblem
 from fitting.quality import chances, features
 from fitting.second_look import second_look
+from fitting.sides import put_back
 from fitting.solution import Status
 from models.body import Body
 from priors.base import Pose, PriorModel
@@ -25,9 +26,9 @@ def evidence(
     Args:
         problem, body, model: what was given to `fit_seen`. result: what came of it.
     """
-    same = replace(problem, unit=result.unit)
+    same = replace(put_back(problem, result.exchanged), unit=result.unit)
     in_front = result.keypoints2d.isfinite().all(-1)
-    errors = (result.keypoints2d - problem.keypoints).norm(dim=-1)
+    errors = (result.keypoints2d - same.keypoints).norm(dim=-1)
     costs = [e for n, e in result.energy.items() if n != "reprojection"]
     seen = features(same, errors, in_front, result.keypoint_sd, torch.stack(costs).sum(0))
     fitted = Pose(result.rotations, result.betas)

@@ -66,6 +66,8 @@ class Recipe:
         doubt: with a prior that looks at the keypoints: those further than this from where the
             body has them (in the person's sizes) are doubted; the prior is told what was seen
             again, without them, and the person is fitted once more. None: never.
+        exchange: with a flow that looks at the keypoints: nats by which a person's body has to be
+            better with the sides of legs or arms exchanged to be fitted so. None: never.
         whole_person: the unit of noise and outlier scales is the whole person's size, seen or
             not; else the box around what was seen.
         start: "prior": where the prior says, else all around; "torso": as SMPLify does.
@@ -76,6 +78,7 @@ class Recipe:
     prior: str
     stages: tuple[Stage, ...]
     doubt: float | None = None
+    exchange: float | None = None
     whole_person: bool = True
     start: str = "prior"
     bending: bool = False
@@ -192,6 +195,7 @@ RECIPES: dict[str, Recipe] = {
                 Stage("fine", ("all",), _FINE, _WEIGHTS, 60),
             ),
             doubt=0.12,
+            exchange=5.0,
         ),
         Recipe(
             "prohmr",

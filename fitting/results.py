@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fitting.fit_people import FitResult
+from fitting.sides import SIDES
 from models.body import Body
 from models.errors import InputError
 from models.files import write_whole
@@ -113,6 +114,7 @@ def person_report(result: FitResult, row: int) -> dict[str, Any]:
             for name, doubt in zip(result.schema.names, result.doubted[row], strict=True)
             if bool(doubt)
         ],
+        "sides_exchanged": SIDES[int(result.exchanged[row])],
         "keypoints_seen": int(result.seen[row]),
     } | _said_of_nobody(result, row)
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from fitting.draws import AT_ONCE, latent_noise
 from fitting.metrics import JOINTS, orientation_error, pa_mpjpe
 from fitting.problem import FitProblem
-from fitting.tellings import AS_FITTED, AS_SEEN, TELLINGS, tell_all
+from fitting.sides import AS_SEEN
+from fitting.tellings import AS_FITTED, TELLINGS, tell_all
 from models.body import Body
 from models.kinematics import joint_index
 from priors.base import Pose, PriorModel

@@ -8,7 +8,6 @@ well it meets the keypoints, says which of these to believe.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -18,22 +17,13 @@ from fitting.initialize import place
 from fitting.problem import FitProblem
 from fitting.recipes import RECIPES, Reprojection
 from fitting.robust import geman_mcclure
+from fitting.sides import AS_SEEN, SIDES, put_back
 from models.body import Body
-from models.keypoints import KeypointSchema, mirrored_keypoint
 from priors.base import Pose
 from priors.flow_prior import FlowGiven, FlowPrior
 
-_LEGS = ("hip", "knee", "ankle", "bigtoe", "smalltoe", "heel")
-_ARMS = ("elbow", "wrist")
-# whose sides are exchanged
-EXCHANGED: dict[str, tuple[str, ...]] = {
-    "nothing": (),
-    "legs": _LEGS,
-    "arms": _ARMS,
-    "legs and arms": (*_LEGS, *_ARMS),
-}
-AS_FITTED, AS_SEEN = "as fitted", "nothing"
-TELLINGS = (AS_FITTED, *EXCHANGED)
+AS_FITTED = "as fitted"
+TELLINGS = (AS_FITTED, *SIDES)
 _DATA = RECIPES["flow"].stages[-1].reprojection
 _HEAT = 2.0  # what bodies cost that nobody has fitted is roughly known
 _PLACED = 3  # times: with the weights that the errors of the time before leave
@@ -59,14 +49,15 @@ def tell_all(problem: FitProblem, doubted: Tensor, body: Body, model: FlowPrior)
     Args:
         problem: of B people. doubted: (B, K), what the fit's prior was not told of in the end.
     """
-    places = [exchange(problem.schema, ends) for ends in EXCHANGED.values()]
-    keypoints = torch.cat((problem.keypoints, *(problem.keypoints[:, p] for p in places)))
-    confidence = torch.cat((problem.confidence, *(problem.confidence[:, p] for p in places)))
-    trusted = confidence.clone()
-    trusted[: len(problem)].masked_fill_(doubted, 0)
-    person = torch.arange(len(problem), device=keypoints.device).repeat(len(TELLINGS))
+    count = len(problem)
+    person = torch.arange(count, device=problem.keypoints.device).repeat(len(TELLINGS))
+    kinds = torch.arange(len(SIDES), device=person.device)
+    # as fitted is as seen, but for what is doubted
+    each = put_back(problem.rows(person), torch.cat((kinds[:1], kinds)).repeat_interleave(count))
     # what was not told of counts among the errors all the same
-    each = replace(problem.rows(person), keypoints=keypoints, confidence=confidence)
+    keypoints, confidence = each.keypoints, each.confidence
+    trusted = confidence.clone()
+    trusted[:count].masked_fill_(doubted, 0)
     given, nothing = (
         model.given(each.schema, keypoints, c, each.camera, body)
         for c in (trusted, torch.zeros_like(trusted))
@@ -76,20 +67,29 @@ def tell_all(problem: FitProblem, doubted: Tensor, body: Body, model: FlowPrior)
     mode = given.decode(start.latent)
     rare = nothing.encode(mode)
     cost = misfit(each, body, mode, _DATA) + 0.5 * (rare * rare).sum(-1)
-    belief = torch.softmax(-cost.view(len(TELLINGS), len(problem)) / _HEAT, 0)
+    belief = torch.softmax(-cost.view(len(TELLINGS), count) / _HEAT, 0)
     return Told(given, person, belief)
 
 
-def exchange(schema: KeypointSchema, ends: tuple[str, ...]) -> list[int]:
-    """Which keypoint stands at each place when those whose names end so change sides."""
-    return [
-        schema.index(mirrored_keypoint(name) if _plain(name).endswith(ends) else name)
-        for name in schema.names
-    ]
+def believed_exchange(told: Told, problem: FitProblem) -> Tensor:
+    """Whose sides the posterior believes exchanged rather than not: (B,), counted in `SIDES`.
 
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "")
+    Args:
+        told: of everybody in `problem`. An exchange that moves nothing that was seen is none.
+    """
+    first = TELLINGS.index(AS_SEEN)
+    as_seen = told.belief[: first + 1].sum(0)
+    otherwise = told.belief[first + 1 :].clone()
+    for kind, belief in enumerate(otherwise, start=1):
+        exchanged = torch.full_like(as_seen, kind, dtype=torch.long)
+        other = put_back(problem, exchanged)
+        same = (other.keypoints == problem.keypoints).all(-1) & (
+            other.confidence == problem.confidence
+        )
+        belief[same.all(-1)] = 0
+    # NaN of an invalid person compares false
+    likely = otherwise.sum(0) > as_seen
+    return torch.where(likely, otherwise.argmax(0) + 1, 0)
 
 
 def misfit(problem: FitProblem, body: Body, pose: Pose, data: Reprojection) -> Tensor:

@@ -9,16 +9,9 @@ import torch
 
 from fitting.problem import FitProblem
 from fitting.recipes import Reprojection
-from fitting.tellings import (
-    AS_FITTED,
-    AS_SEEN,
-    EXCHANGED,
-    TELLINGS,
-    exchange,
-    misfit,
-    tell_all,
-)
-from models.keypoints import BODY25, SCHEMAS
+from fitting.sides import AS_SEEN, EXCHANGED, exchange
+from fitting.tellings import AS_FITTED, TELLINGS, misfit, tell_all
+from models.keypoints import BODY25
 from models.rotations import axis_angle_to_matrix
 from priors.base import Pose
 from priors.load import load
@@ -35,26 +28,6 @@ def crowd(make_crowd):
 
 
 DATA = Reprojection(sigma=0.014, scale=0.05)
-
-
-@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=list(SCHEMAS))
-def test_sides_change_and_the_middle_stays(schema):
-    for ends in EXCHANGED.values():
-        places = exchange(schema, ends)
-        assert sorted(places) == list(range(len(schema)))
-        assert [places[p] for p in places] == list(range(len(schema)))  # twice is not at all
-    assert exchange(schema, EXCHANGED[AS_SEEN]) == list(range(len(schema)))
-    assert exchange(schema, EXCHANGED["legs"]) != list(range(len(schema)))
-
-
-def test_limbs_by_name():
-    names = BODY25.names
-    legs = {names[i]: names[p] for i, p in enumerate(exchange(BODY25, EXCHANGED["legs"]))}
-    assert (legs["LKnee"], legs["RHip"], legs["LBigToe"]) == ("RKnee", "LHip", "RBigToe")
-    assert all(legs[n] == n for n in ("MidHip", "Neck", "Nose", "LWrist", "RShoulder", "LEye"))
-    arms = {names[i]: names[p] for i, p in enumerate(exchange(BODY25, EXCHANGED["arms"]))}
-    assert (arms["LElbow"], arms["RWrist"]) == ("RElbow", "LWrist")
-    assert all(arms[n] == n for n in ("LShoulder", "RKnee", "LEar"))
 
 
 def test_everybody_in_every_telling(crowd, body, model):
