@@ -39,7 +39,7 @@ _CLOCKED = """
 import json, sys, time
 clock_now = time.process_time
 began = clock_now()
-from fitting import fit_image, openpose, overlay, results, export
+from fitting import fit_image, inputs, openpose, overlay, results, export
 spent = {"imports": clock_now() - began}
 
 def clock(module, name, stage):
@@ -52,7 +52,7 @@ def clock(module, name, stage):
             spent[stage] = spent.get(stage, 0.0) + clock_now() - start
     setattr(module, name, timed)
 
-clock(fit_image, "read_picture", "reading")
+clock(inputs, "read_picture", "reading")
 clock(openpose, "read", "reading")
 clock(fit_image, "find_body", "body")
 clock(fit_image, "load_prior", "prior")

@@ -25,8 +25,8 @@ from benchmarks.hardware import conditions, conditions_line, put_between_marks, 
 from benchmarks.image_posterior import BUILT_IN, SHOWN
 from benchmarks.single_image import JOINTS
 from fitting import openpose
-from fitting.fit_image import focal_length
 from fitting.fit_seen import fit_seen
+from fitting.inputs import focal_length
 from fitting.metrics import pa_mpjpe
 from fitting.pictures import read_picture
 from fitting.problem import FitProblem

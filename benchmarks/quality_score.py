@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from benchmarks.corrupted import CORRUPTED, made_up
 from benchmarks.tune_quality import Outcome, outcome
-from fitting.fit_image import NAME_ENDINGS, fit
+from fitting.fit_image import fit
 from fitting.fit_seen import tell
+from fitting.inputs import NAME_ENDINGS
 from fitting.quality import GOOD_PA_MPJPE
 from fitting.second_look import TURNED, against_draws
 from models.body import Body

@@ -229,7 +229,7 @@ def _add_train(verbs: argparse._SubParsersAction, common: argparse.ArgumentParse
 
 
 def _train(args: argparse.Namespace) -> int:
-    from fitting.fit_image import check_device
+    from fitting.inputs import check_device
     from fitting.train_prior import train
 
     if args.what != "image" and (wrong := cli_train_image.given(args)):

@@ -98,7 +98,7 @@ def given(args: argparse.Namespace) -> list[str]:
 
 def run_training(args: argparse.Namespace) -> int:
     """`train lifting`."""
-    from fitting.fit_image import check_device
+    from fitting.inputs import check_device
     from fitting.train_lifter import train_lifter
 
     use_threads(args.threads)

@@ -11,7 +11,7 @@ import torch
 
 from fitting import openpose
 from fitting.detections import Detections
-from fitting.fit_image import NAME_ENDINGS, focal_length, stem_of
+from fitting.inputs import NAME_ENDINGS, focal_length, stem_of
 from fitting.pictures import Picture, read_picture
 from fitting.problem import FitProblem
 from models.cameras import Camera

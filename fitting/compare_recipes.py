@@ -27,8 +27,8 @@ from fitting.contestants import (
     parse,
 )
 from fitting.doubts import doubts
-from fitting.fit_image import check_device, version
 from fitting.fit_people import FitResult
+from fitting.inputs import check_device, version
 from fitting.render import ENGINES, Shape
 from fitting.solvers import check_solver
 from models.body import Body

@@ -40,7 +40,7 @@ from fitting.evaluation_ways import (
     surprise,
     ways_of,
 )
-from fitting.fit_image import check_device, version
+from fitting.inputs import check_device, version
 from models.body import Body
 from models.body_files import find_body
 from models.errors import InputError

@@ -13,8 +13,9 @@ import torch
 
 from fitting import results
 from fitting.camera_files import CAMERAS_JSON
-from fitting.fit_image import MESH_FORMATS, check_device
+from fitting.fit_image import MESH_FORMATS
 from fitting.fit_views import FRAMES_AT_ONCE, fit_views
+from fitting.inputs import check_device
 from fitting.multiview_result import ViewsResult
 from fitting.scene_outputs import FittedPerson, Outputs, finished, write_frame
 from fitting.scene_people import ScenePeople, find_people, lonely_views, problem_of

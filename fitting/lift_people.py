@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fitting import lift_picture, openpose, overlay, results
 from fitting.detections import Detections
-from fitting.fit_image import check_device, focal_length, only_person, stem_of, version
+from fitting.inputs import check_device, focal_length, only_person, stem_of, version
 from fitting.pictures import MIN_SIDE, Picture, read_picture
 from models.cameras import Camera
 from models.errors import InputError

@@ -15,7 +15,8 @@ import torch
 from fitting import openpose, overlay, results
 from fitting.detections import Detections
 from fitting.draws import Draws, draw, random_latents
-from fitting.fit_image import (
+from fitting.fit_seen import tell
+from fitting.inputs import (
     check_device,
     focal_length,
     only_person,
@@ -23,7 +24,6 @@ from fitting.fit_image import (
     stem_of,
     version,
 )
-from fitting.fit_seen import tell
 from fitting.pictures import MAX_MEGAPIXELS
 from fitting.problem import FitProblem
 from fitting.quantize import Modes, check_seed, quantize
