@@ -195,7 +195,7 @@ RECIPES: dict[str, Recipe] = {
                 Stage("fine", ("all",), _FINE, _WEIGHTS, 60),
             ),
             doubt=0.12,
-            exchange=5.0,
+            exchange=6.0,
         ),
         Recipe(
             "prohmr",
