@@ -43,9 +43,10 @@ class DrawCalibration:
     Attributes:
         noise: standard deviation that training put on the rotations' 6D numbers.
         cleaned: share of Tweedie's step. length, length_spread: exp of the mean, and the standard
-            deviation, of log s. All three for somebody of width 0.
-        cleaned_by_width, length_by_width, spread_by_width: what a width of 1 adds to the share, and
-            to the logarithms of the other two.
+            deviation, of log s. All three for somebody of the usual width.
+        cleaned_by_width, length_by_width, spread_by_width: what a width larger by 1 adds to the
+            share, and to the logarithms of the other two.
+        usual_width: the mean width of the people that the calibration was fitted on.
     """
 
     noise: float = 0.0
@@ -55,6 +56,7 @@ class DrawCalibration:
     cleaned_by_width: float = 0.0
     length_by_width: float = 0.0
     spread_by_width: float = 0.0
+    usual_width: float = 0.0
 
     def told(self) -> dict[str, float]:
         """For a checkpoint's JSON."""
@@ -62,11 +64,12 @@ class DrawCalibration:
 
     def of_widths(self, width: Tensor) -> Drawing:
         """How to draw people of these widths (B,)."""
+        wider = width - self.usual_width
         return Drawing(
             self.noise,
-            (self.cleaned + self.cleaned_by_width * width).clamp(0, 1),
-            math.log(self.length) + self.length_by_width * width,
-            self.length_spread * (self.spread_by_width * width).exp(),
+            (self.cleaned + self.cleaned_by_width * wider).clamp(0, 1),
+            math.log(self.length) + self.length_by_width * wider,
+            self.length_spread * (self.spread_by_width * wider).exp(),
         )
 
 
@@ -115,7 +118,7 @@ def calibration_of(about: Mapping[str, Any], where: str) -> DrawCalibration:
     """The calibration that a checkpoint's JSON tells; what it leaves out changes nothing.
 
     Raises:
-        InputError: it tells something else than the four numbers.
+        InputError: it tells something else than these numbers.
     """
     told = about.get("draws", {})
     names = tuple(DrawCalibration().told())
@@ -123,7 +126,7 @@ def calibration_of(about: Mapping[str, Any], where: str) -> DrawCalibration:
         name in names
         and isinstance(v, (int, float))
         and math.isfinite(v)
-        and (v >= 0 or name.endswith("_by_width"))
+        and (v >= 0 or name.endswith("_width"))
         for name, v in told.items()
     )
     if not good or told.get("length", 1.0) == 0:
@@ -145,7 +148,8 @@ def fit_lengths(latents: Tensor, widths: Tensor, noise: float) -> DrawCalibratio
     log = 0.5 * (latents.double() ** 2).sum(-1).div(features).log()
     # what the length of a standard normal vector has by itself
     off, own_variance = log + 0.5 / features, 0.5 / features
-    width = widths.double()
+    usual = widths.double().mean()
+    wider = widths.double() - usual
     spread = (off.var() - own_variance).clamp(min=1e-6).sqrt()
     numbers = torch.stack((off.mean(), off.new_zeros(()), spread.log(), off.new_zeros(())))
     numbers.requires_grad_()
@@ -154,8 +158,8 @@ def fit_lengths(latents: Tensor, widths: Tensor, noise: float) -> DrawCalibratio
     def cost() -> Tensor:
         fitting.zero_grad()
         mean, mean_slope, log_spread, spread_slope = numbers
-        variance = own_variance + (2 * (log_spread + spread_slope * width)).exp()
-        away = off - mean - mean_slope * width
+        variance = own_variance + (2 * (log_spread + spread_slope * wider)).exp()
+        away = off - mean - mean_slope * wider
         total: Tensor = (variance.log() + away * away / variance).mean()
         total.backward()
         return total
@@ -165,7 +169,7 @@ def fit_lengths(latents: Tensor, widths: Tensor, noise: float) -> DrawCalibratio
     mean, mean_slope, log_spread, spread_slope = numbers.detach().tolist()
     return DrawCalibration(
         noise, CLEANED, math.exp(mean), math.exp(log_spread),
-        CLEANED_BY_WIDTH, mean_slope, spread_slope,
+        CLEANED_BY_WIDTH, mean_slope, spread_slope, float(usual),
     )  # fmt: skip
 
 

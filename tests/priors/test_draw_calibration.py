@@ -98,6 +98,18 @@ def test_lengths_that_go_with_the_width_are_found_again():
     assert better > of(found).log_ratio(latents).mean() + 0.1
 
 
+def test_only_how_far_a_width_is_from_the_usual_one_counts():
+    widths = 0.1 * normal(500, seed=8)
+    latents = BY_WIDTH.of_widths(widths).lengths(normal(500, seed=2))[:, None] * normal(500, 150)
+    found, wider = (fit_lengths(latents, w, 0.1) for w in (widths, widths + 0.2))
+    assert found.usual_width == pytest.approx(float(widths.mean()))
+    assert wider.usual_width == pytest.approx(float(widths.mean()) + 0.2)
+    for a, b in zip(found.of_widths(widths), wider.of_widths(widths + 0.2), strict=True):
+        torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), rtol=1e-4, atol=1e-5)
+    usual = found.of_widths(torch.tensor([found.usual_width], dtype=torch.float64))
+    assert usual.cleaned.tolist() == pytest.approx([found.cleaned])
+
+
 def test_each_width_is_drawn_in_its_own_way():
     drawing = BY_WIDTH.of_widths(torch.tensor([-0.3, 0.0, 0.3], dtype=torch.float64))
     assert drawing.cleaned.tolist() == [1.0, 0.7, 0.0]
