@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fitting.fit_people import FitResult, fit_people, replace_rows
+from fitting.fit_people import PEOPLE_AT_ONCE, FitResult, fit_people, replace_rows
 from fitting.judge import judged
 from fitting.problem import FitProblem
 from fitting.recipes import Recipe, Reprojection
@@ -55,10 +56,12 @@ def fit_seen(
     """
     result = _fitted(problem, body, model, recipe, progress, solver)
     if recipe.exchange is not None and isinstance(model, FlowPrior) and model.looks:
+        spent, began = result.seconds, time.perf_counter()
         tried = try_sides(problem, result, body, model, recipe, solver)
         if tried is not None:
             better = (tried.gain > recipe.exchange).nonzero()[:, 0]
             result = replace_rows(result, tried.rows[better], tried.result.rows(better))
+        result = replace(result, seconds=spent + time.perf_counter() - began)
     return judged(problem, result, body, model)
 
 
@@ -88,7 +91,14 @@ def try_sides(
         problem, body, model, recipe, solver: as in `fit_seen`. result: of the fit as seen.
     """
     same = replace(problem, unit=result.unit)
-    exchanged = believed_exchange(tell_all(same, result.doubted, body, model), problem)
+    everyone = torch.arange(len(problem), device=result.betas.device)
+    believed = [
+        believed_exchange(
+            tell_all(same.rows(some), result.doubted[some], body, model), same.rows(some)
+        )
+        for some in everyone.split(PEOPLE_AT_ONCE)
+    ]
+    exchanged = torch.cat(believed)
     rows = exchanged.nonzero()[:, 0]
     if not len(rows):
         return None
