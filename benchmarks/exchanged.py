@@ -20,19 +20,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
-from benchmarks.posterior import SETS
+from benchmarks.posterior import SETS, opened
 from benchmarks.single_image import JOINTS
 from fitting.fit_seen import fit_seen, try_sides
 from fitting.metrics import pa_mpjpe
 from fitting.problem import FitProblem
 from fitting.recipes import RECIPES
-from models.body_files import find_body
 from models.keypoints import BODY25
-from models.rotations import axis_angle_to_matrix
-from priors.data.mocap import read_mocap
-from priors.data.synthetic import PeopleMaker
-from priors.flow_prior import FlowPrior
-from priors.load import load
 
 DEMANDS = (3.0, 4.5, 6.0, 9.0, 13.0)  # nats
 _CHANGED = 5.0  # mm; a smaller difference is neither better nor worse
@@ -58,15 +52,13 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="put the table into this page, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    body, flow, recordings = find_body("open"), load(args.prior), read_mocap(args.mocap)
-    assert isinstance(flow, FlowPrior)
-    poses = axis_angle_to_matrix(torch.from_numpy(recordings.poses).float())
-    weights = torch.from_numpy(recordings.balanced_weights()).float()
+    body, flow, maker = opened(args.mocap, args.prior)
     recipe = replace(RECIPES["flow"], exchange=None)
     found = {}
     for name, (detector, scenery) in ALL_SETS.items():
-        maker = PeopleMaker(body, poses, weights, BODY25, detector, scenery)
-        people = maker.draw(args.people, torch.Generator().manual_seed(args.seed))
+        people = replace(maker, detector=detector, scenery=scenery).draw(
+            args.people, torch.Generator().manual_seed(args.seed)
+        )
         truth = body.joints(people.betas, people.rotations)[:, JOINTS]
         problem = FitProblem.build(BODY25, people.keypoints, people.confidence, people.camera)
         result = fit_seen(problem, body, flow, recipe)

@@ -16,14 +16,8 @@ from typing import Any
 import torch
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
-from benchmarks.posterior import FLOW, MIXTURE, SMPLIFY, measure_methods
-from models.body_files import find_body
-from models.keypoints import BODY25
-from models.rotations import axis_angle_to_matrix
-from priors.data.mocap import read_mocap
-from priors.data.synthetic import TRUNCATED, Detector, PeopleMaker, Scenery
-from priors.flow_prior import FlowPrior
-from priors.load import load
+from benchmarks.posterior import FLOW, MIXTURE, SMPLIFY, measure_methods, opened
+from priors.data.synthetic import TRUNCATED, Detector, Scenery
 
 FRAMES = {
     "whole": Scenery(),
@@ -51,15 +45,13 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="put the table into this page, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    body, flow, recordings = find_body("open"), load(args.prior), read_mocap(args.mocap)
-    assert isinstance(flow, FlowPrior)
-    poses = axis_angle_to_matrix(torch.from_numpy(recordings.poses).float())
-    weights = torch.from_numpy(recordings.balanced_weights()).float()
+    body, flow, maker = opened(args.mocap, args.prior)
     rows = []
     for detector_name, detector in DETECTORS.items():
         for frame, scenery in FRAMES.items():
-            maker = PeopleMaker(body, poses, weights, BODY25, detector, scenery)
-            people = maker.draw(args.people, torch.Generator().manual_seed(args.seed))
+            people = replace(maker, detector=detector, scenery=scenery).draw(
+                args.people, torch.Generator().manual_seed(args.seed)
+            )
             methods = measure_methods(people, body, flow, FLOW, SMPLIFY, MIXTURE)
             seen = (people.confidence > 0).sum(-1).float().mean().item()
             row = {"detector": detector_name, "frame": frame, "seen": seen, "methods": methods}

@@ -132,13 +132,20 @@ def measure_set(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Everything about one set of people, by its name."""
     torch.set_num_threads(1)
+    body, flow, maker = opened(mocap, prior)
+    detector, scenery = SETS[name]
+    maker = replace(maker, detector=detector, scenery=scenery)
+    drawn = maker.draw(people, torch.Generator().manual_seed(seed))
+    return measure(drawn, body, flow, sampled, seed)
+
+
+def opened(mocap: Path, prior: str) -> tuple[Body, FlowPrior, PeopleMaker]:
+    """The built-in body, a flow by name or file, and who makes people of the recordings."""
     body, flow, recordings = find_body("open"), load(prior), read_mocap(mocap)
     assert isinstance(flow, FlowPrior)
     poses = axis_angle_to_matrix(torch.from_numpy(recordings.poses).float())
     weights = torch.from_numpy(recordings.balanced_weights()).float()
-    maker = PeopleMaker(body, poses, weights, BODY25, *SETS[name])
-    drawn = maker.draw(people, torch.Generator().manual_seed(seed))
-    return measure(drawn, body, flow, sampled, seed)
+    return body, flow, PeopleMaker(body, poses, weights, BODY25)
 
 
 def measure(
