@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fitting import compare, fit, lift, sample
-from fitting.overlay import write_png
-from fitting.pictures import read_picture
+from flowfit import compare, fit, lift, sample
+from flowfit.fitting.drawing.overlay import write_png
+from flowfit.fitting.reading.pictures import read_picture
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "images" / "first.png"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fitting import fit
+from flowfit import fit
 
 DATA = Path(__file__).parent / "data"
 

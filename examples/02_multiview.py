@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from make_scene import make_scene
 
-from fitting import multiview
+from flowfit import multiview
 
 
 def main() -> None:

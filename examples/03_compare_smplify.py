@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fitting import compare
+from flowfit import compare
 
 DATA = Path(__file__).parent / "data"
 # +mode: begin where the regression ends, instead of at the published start

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fitting import fit, sample
-from models.kinematics import joint_index
+from flowfit import fit, sample
+from flowfit.models.kinematics import joint_index
 
 DATA = Path(__file__).parent / "data"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from fitting import lift
+from flowfit import lift
 
 DATA = Path(__file__).parent / "data"
 

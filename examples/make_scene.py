@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fitting.camera_files import SceneCameras, write_cameras_json
-from fitting.multiview_problem import Rig
-from fitting.overlay import write_png
-from fitting.render import Shape, render
-from fitting.scene_picture import in_camera
-from models.body import Body
-from models.body_files import find_body
-from models.cameras import Camera
-from models.files import write_whole
-from models.keypoints import BODY25
-from priors.load import load
+from flowfit.fitting.drawing.overlay import write_png
+from flowfit.fitting.drawing.render import Shape, render
+from flowfit.fitting.drawing.scene import in_camera
+from flowfit.fitting.scenes.camera_files import SceneCameras, write_cameras_json
+from flowfit.fitting.several_views.problem import Rig
+from flowfit.models.body import Body
+from flowfit.models.body_files import find_body
+from flowfit.models.cameras import Camera
+from flowfit.models.files import write_whole
+from flowfit.models.keypoints import BODY25
+from flowfit.priors.load import load
 
 SIZE = (640, 480)
 FOCAL = 560.0  # pixels

@@ -13,8 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from models.keypoints import KeypointSchema
-from models.kinematics import JOINT_NAMES, NUM_JOINTS, forward_kinematics, joint_index
+from flowfit.models.keypoints import KeypointSchema
+from flowfit.models.kinematics import JOINT_NAMES, NUM_JOINTS, forward_kinematics, joint_index
 
 
 @dataclass(frozen=True, eq=False)

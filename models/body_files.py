@@ -1,6 +1,7 @@
 """Reads body files in the SMPL format, and finds one: built in, by path, or in a folder.
 
-The official files are pickles; `models.safe_pickle` reads them without running what they name.
+The official files are pickles; `flowfit.models.safe_pickle` reads them without running what they
+name.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from models.body import Body, landmark_ids
-from models.errors import InputError
-from models.keypoints import SMPL_NUM_VERTICES, SMPL_VERTEX_IDS
-from models.kinematics import NUM_BODY_JOINTS, NUM_JOINTS, PARENTS, joint_index
-from models.safe_pickle import evaluate, load_records
+from flowfit.models.body import Body, landmark_ids
+from flowfit.models.errors import InputError
+from flowfit.models.keypoints import SMPL_NUM_VERTICES, SMPL_VERTEX_IDS
+from flowfit.models.kinematics import NUM_BODY_JOINTS, NUM_JOINTS, PARENTS, joint_index
+from flowfit.models.safe_pickle import evaluate, load_records
 
 ENVIRONMENT_VARIABLE = "FLOWFIT_BODY"
 GENDERS = ("neutral", "male", "female")
@@ -192,7 +193,7 @@ def _name_of(path: Path) -> str:
 
 @lru_cache
 def _built_in(name: str) -> Body:
-    with as_file(files("models") / "data" / _BUILT_IN[name]) as path:
+    with as_file(files("flowfit.models") / "data" / _BUILT_IN[name]) as path:
         return read_body_file(path, name=name)
 
 

@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from models.body import Body, KeypointModel
-from models.kinematics import NUM_JOINTS, descendants, forward_kinematics, parents
+from flowfit.models.body import Body, KeypointModel
+from flowfit.models.kinematics import NUM_JOINTS, descendants, forward_kinematics, parents
 
 
 class KeypointJacobian(NamedTuple):

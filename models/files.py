@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from models.errors import InputError
+from flowfit.models.errors import InputError
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:

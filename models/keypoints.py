@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
-from models.kinematics import JOINT_NAMES, PARENTS, mirrored_name
+from flowfit.models.kinematics import JOINT_NAMES, PARENTS, mirrored_name
 
 # names of the vertices that a body file marks; smplx's `vertex_ids` uses the same
 VERTEX_LANDMARKS: tuple[str, ...] = (

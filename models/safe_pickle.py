@@ -17,7 +17,7 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
-from models.errors import InputError
+from flowfit.models.errors import InputError
 
 # What a pickle may name (numpy 2 and Python 2 spellings are brought to these first). chumpy.* and
 # scipy's sparse matrices are let through as well; all of them as records only.

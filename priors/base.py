@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from models.body import Body
-from models.cameras import Camera
-from models.keypoints import KeypointSchema
+from flowfit.models.body import Body
+from flowfit.models.cameras import Camera
+from flowfit.models.keypoints import KeypointSchema
 
 
 class Pose(NamedTuple):

@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import InputError
-from models.keypoints import SCHEMAS
-from models.safe_pickle import evaluate, load_records
-from priors.base import PriorModel
-from priors.checkpoints import load_posterior
-from priors.draw_calibration import calibration_of
-from priors.flow_prior import FlowPrior
-from priors.gaussian import GaussianPose
-from priors.gmm import MaxMixturePose, TrueMixturePose
-from priors.image_checkpoints import is_image_posterior, load_image_posterior
-from priors.image_prior import ImagePrior
-from priors.joint_limits import ExponentialBending, HingeLimits
-from priors.prohmr import read_prohmr
-from priors.rotation_prior import POSE_SIZE, UP_SIZE, PoseTerm, RotationPrior
-from priors.seed_prior import SeedPrior
+from flowfit.models.errors import InputError
+from flowfit.models.keypoints import SCHEMAS
+from flowfit.models.safe_pickle import evaluate, load_records
+from flowfit.priors.base import PriorModel
+from flowfit.priors.classical.densities import MaxMixturePose, TrueMixturePose
+from flowfit.priors.classical.gaussian import GaussianPose
+from flowfit.priors.classical.joint_limits import ExponentialBending, HingeLimits
+from flowfit.priors.classical.prior import POSE_SIZE, UP_SIZE, PoseTerm, RotationPrior
+from flowfit.priors.image.files import is_image_posterior, load_image_posterior
+from flowfit.priors.image.prior import ImagePrior
+from flowfit.priors.image.prohmr import read_prohmr
+from flowfit.priors.image.prohmr_prior import SeedPrior
+from flowfit.priors.keypoints.draw_calibration import calibration_of
+from flowfit.priors.keypoints.files import load_posterior
+from flowfit.priors.keypoints.prior import FlowPrior
 
 BUILT_IN = {
     "keypoint-flow": "flow posterior that looks at the keypoints (the default)",
@@ -122,7 +122,8 @@ def _load_flow(name_or_path: str, *, dtype: torch.dtype, device: torch.device | 
         opened.posterior.to(device)
         return SeedPrior(path.stem, opened)
     elif name_or_path in IMAGE_POSTERIORS:
-        path = Path(str(resources.files("priors") / "weights" / IMAGE_POSTERIORS[name_or_path]))
+        weights = resources.files("flowfit.priors") / "weights"
+        path = Path(str(weights / IMAGE_POSTERIORS[name_or_path]))
         return _load_image(name_or_path, path, dtype, device)
     elif is_image_posterior(path):
         return _load_image(path.stem, path, dtype, device)
@@ -139,7 +140,9 @@ def _load_flow(name_or_path: str, *, dtype: torch.dtype, device: torch.device | 
 def posterior_file(name_or_path: str) -> Path:
     """The checkpoint of a keypoint posterior: a built-in one by name, or a file as given."""
     if name_or_path in _POSTERIORS:
-        return Path(str(resources.files("priors") / "weights" / _POSTERIORS[name_or_path][0]))
+        return Path(
+            str(resources.files("flowfit.priors") / "weights" / _POSTERIORS[name_or_path][0])
+        )
     return Path(name_or_path).expanduser()
 
 
@@ -152,7 +155,7 @@ def _load_image(
 
 
 def _read_built_in(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    with resources.as_file(resources.files("priors") / "weights" / name) as path:
+    with resources.as_file(resources.files("flowfit.priors") / "weights" / name) as path:
         return read_mixture(path)
 
 

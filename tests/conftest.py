@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from fitting.initialize import upright_facing_camera
-from fitting.problem import FitProblem
-from models.body import Body
-from models.body_files import find_body
-from models.cameras import Camera
-from models.keypoints import BODY25, KeypointSchema
-from models.rotations import axis_angle_to_matrix
-from priors.load import load
-from priors.rotation_prior import RotationPrior
+from flowfit.fitting.energy.problem import FitProblem
+from flowfit.fitting.one_view.starts import upright_facing_camera
+from flowfit.models.body import Body
+from flowfit.models.body_files import find_body
+from flowfit.models.cameras import Camera
+from flowfit.models.keypoints import BODY25, KeypointSchema
+from flowfit.models.rotations import axis_angle_to_matrix
+from flowfit.priors.classical.prior import RotationPrior
+from flowfit.priors.load import load
 
 torch.set_num_threads(1)  # the machine is shared, and repeat runs must agree to the bit
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from priors.checkpoints import load_posterior
-from priors.flow import ConditionalFlow
-from priors.image_checkpoints import save_image_posterior
-from priors.image_posterior import ImagePosterior
-from priors.prohmr import SeedHead
-from priors.resnet import ResNet
+from flowfit.priors.image.files import save_image_posterior
+from flowfit.priors.image.posterior import ImagePosterior
+from flowfit.priors.image.prohmr import SeedHead
+from flowfit.priors.keypoints.files import load_posterior
+from flowfit.priors.networks.flow import ConditionalFlow
+from flowfit.priors.networks.resnet import ResNet
 
 CONTEXT = 128  # features of a ResNet-50 with 4 channels where the paper has 64
 
@@ -25,7 +25,7 @@ SIZES = {
 
 def write_image_posterior(folder: Path, *, seed: int = 0) -> Path:
     """An image posterior whose answer depends on the picture and on the keypoints."""
-    base = Path(str(resources.files("priors") / "weights" / "keypoint_flow.safetensors"))
+    base = Path(str(resources.files("flowfit.priors") / "weights" / "keypoint_flow.safetensors"))
     torch.manual_seed(seed)
     posterior = ImagePosterior(load_posterior(base)[0], **SIZES)
     # the last layer begins at zero, and then the picture would make no difference

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.sparse
 
-from models.keypoints import VERTEX_LANDMARKS
+from flowfit.models.keypoints import VERTEX_LANDMARKS
 
 # written out, so that a mistake in the project's table is seen
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fitting.multiview_problem import MultiviewProblem, Rig
-from models.body import Body
-from models.cameras import Camera
-from models.keypoints import BODY25
-from models.rotations import axis_angle_to_matrix
-from priors.rotation_prior import RotationPrior
+from flowfit.fitting.several_views.problem import MultiviewProblem, Rig
+from flowfit.models.body import Body
+from flowfit.models.cameras import Camera
+from flowfit.models.keypoints import BODY25
+from flowfit.models.rotations import axis_angle_to_matrix
+from flowfit.priors.classical.prior import RotationPrior
 
 LENS = (-0.1, 0.05, 0.001, -0.002, 0.0)
 

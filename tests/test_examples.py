@@ -112,7 +112,7 @@ def test_multiview_makes_its_scene_and_meets_the_truth(tmp_path):
 
 
 def test_conventions_name_the_keys_of_several_views(tmp_path):
-    from fitting import multiview
+    from flowfit import multiview
 
     make = runpy.run_path(str(ROOT / "examples" / "make_scene.py"))["make_scene"]
     make(tmp_path / "scene", people=1, frames=1, body="open-low", pictures=False)
@@ -134,7 +134,7 @@ def test_readme_python_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_the_page_of_fit_names_the_keys_that_are_written(tmp_path):
-    from fitting import fit
+    from flowfit import fit
 
     page = (ROOT / "docs" / "fit.md").read_text(encoding="utf-8")
     fit(DATA / "camera.png", DATA / "camera_keypoints.json", tmp_path, meshes=(), draw=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fitting.cli import _parser
+from flowfit.fitting.cli.main import _parser
 
 ROOT = Path(__file__).parents[1]
 _BINARY = {".png", ".jpg", ".npz", ".npy", ".safetensors", ".pt", ".pkl"}
@@ -59,7 +59,7 @@ def verbs() -> dict[str, argparse.ArgumentParser]:
 
 def test_text_files_are_found():
     names = {str(p.relative_to(ROOT)) for p in text_files()}
-    assert {"README.md", "setup.cfg", "fitting/cli.py", ".ci/run"} <= names
+    assert {"README.md", "setup.cfg", "fitting/cli/main.py", ".ci/run"} <= names
 
 
 def test_no_paths_of_a_developer_machine():
@@ -98,8 +98,8 @@ def test_every_verb_is_in_the_readme():
 
 
 def is_a_function(verb: str, before: str = "") -> bool:
-    """Whether `from fitting import VERB` gives a function in a fresh interpreter."""
-    code = f"{before}\nfrom fitting import {verb}\nassert callable({verb})"
+    """Whether `from flowfit import VERB` gives a function in a fresh interpreter."""
+    code = f"{before}\nfrom flowfit import {verb}\nassert callable({verb})"
     return not subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode
 
 
@@ -110,7 +110,7 @@ def test_every_verb_is_a_function(verb):
 
 @pytest.mark.parametrize("verb", sorted(verbs()))
 def test_no_module_hides_a_verb(verb):
-    assert not (ROOT / "fitting" / f"{verb}.py").exists()
+    assert not (ROOT / "flowfit" / f"{verb}.py").exists()
 
 
 def test_readme_is_short_and_its_links_lead_somewhere():

@@ -6,10 +6,10 @@ import smplx
 import torch
 from smplx.utils import Struct
 
-from models.body_files import read_body_file
-from models.body_jacobian import keypoints_with_jacobian
-from models.keypoints import BODY25, PROHMR44, SCHEMAS, SMPL24, VERTEX_LANDMARKS
-from models.rotations import axis_angle_to_matrix, retract
+from flowfit.models.body_files import read_body_file
+from flowfit.models.body_jacobian import keypoints_with_jacobian
+from flowfit.models.keypoints import BODY25, PROHMR44, SCHEMAS, SMPL24, VERTEX_LANDMARKS
+from flowfit.models.rotations import axis_angle_to_matrix, retract
 from tests.references.body_twin import twin_body
 from tests.synthetic_smpl import dense, synthetic_smpl, write_npz
 

@@ -11,17 +11,11 @@ import pytest
 import scipy.sparse
 import torch
 
-import models
-from models.body_files import available_bodies, find_body, read_body_file
-from models.errors import InputError
-from models.keypoints import SCHEMAS, SMPL_VERTEX_IDS
-from tests.synthetic_smpl import (
-    dense,
-    synthetic_smpl,
-    write_chumpy_pickle,
-    write_npz,
-    write_pickle,
-)
+import flowfit.models as models
+from flowfit.models.body_files import available_bodies, find_body, read_body_file
+from flowfit.models.errors import InputError
+from flowfit.models.keypoints import SCHEMAS, SMPL_VERTEX_IDS
+from tests.synthetic_smpl import dense, synthetic_smpl, write_chumpy_pickle, write_npz, write_pickle
 
 
 @pytest.fixture(autouse=True)

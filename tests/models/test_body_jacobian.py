@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.body_jacobian import keypoints_with_jacobian
-from models.keypoints import BODY25, SCHEMAS
-from models.rotations import axis_angle_to_matrix, retract
+from flowfit.models.body_jacobian import keypoints_with_jacobian
+from flowfit.models.keypoints import BODY25, SCHEMAS
+from flowfit.models.rotations import axis_angle_to_matrix, retract
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 

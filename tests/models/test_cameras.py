@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.cameras import MIN_DEPTH, Camera, distort, undistort
-from models.rotations import axis_angle_to_matrix
+from flowfit.models.cameras import MIN_DEPTH, Camera, distort, undistort
+from flowfit.models.rotations import axis_angle_to_matrix
 
 DISTORTIONS = {
     "none": None,

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from models.errors import InputError
-from models.files import write_whole
+from flowfit.models.errors import InputError
+from flowfit.models.files import write_whole
 
 
 def one_line(caught):

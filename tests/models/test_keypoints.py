@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from smplx.vertex_ids import vertex_ids
 
-from models.keypoints import (
+from flowfit.models.keypoints import (
     BODY25,
     COCO17,
     COCO18,
@@ -16,7 +16,7 @@ from models.keypoints import (
     KeypointSchema,
     mirrored_keypoint,
 )
-from models.kinematics import JOINT_NAMES
+from flowfit.models.kinematics import JOINT_NAMES
 
 every_schema = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 

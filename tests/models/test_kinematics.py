@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.kinematics import (
+from flowfit.models.kinematics import (
     JOINT_NAMES,
     MIRRORED_JOINTS,
     NUM_JOINTS,
@@ -14,7 +14,7 @@ from models.kinematics import (
     mirror_rotations,
     mirrored_name,
 )
-from models.rotations import axis_angle_to_matrix
+from flowfit.models.rotations import axis_angle_to_matrix
 from tests.synthetic_smpl import SMPL_PARENTS
 
 

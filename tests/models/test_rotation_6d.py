@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from models.rotations import matrix_to_axis_angle, rotation_6d_jacobian, rotation_6d_to_matrix
+from flowfit.models.rotations import (
+    matrix_to_axis_angle,
+    rotation_6d_jacobian,
+    rotation_6d_to_matrix,
+)
 
 
 def some_six(*shape, seed=0):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from models.rotations import (
+from flowfit.models.rotations import (
     axis_angle_jacobian,
     axis_angle_to_matrix,
     matrix_to_axis_angle,

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from fitting.fit_seen import fit_seen
-from fitting.metrics import orientation_error, pa_mpjpe
-from fitting.recipes import RECIPES
-from priors.checkpoints import read_about
-from priors.load import _POSTERIORS, BUILT_IN, load
+from flowfit.fitting.energy.recipes import RECIPES
+from flowfit.fitting.one_view.fit_seen import fit_seen
+from flowfit.models.metrics import orientation_error, pa_mpjpe
+from flowfit.priors.keypoints.files import read_about
+from flowfit.priors.load import _POSTERIORS, BUILT_IN, load
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_every_built_in_opens(up):
 def test_weights_are_small_and_credited():
     from importlib import resources
 
-    folder = resources.files("priors") / "weights"
+    folder = resources.files("flowfit.priors") / "weights"
     size = sum(len(f.read_bytes()) for f in folder.iterdir() if f.is_file())
     assert size < 16 * 2**20
     for file, _ in _POSTERIORS.values():

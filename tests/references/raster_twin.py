@@ -4,7 +4,7 @@ import numpy as np
 
 
 def rasterize(points, faces, size):
-    """Faces (N, N) and corner weights (N, N, 3) of one picture; see `priors.data.rasterize`."""
+    """Faces (N, N) and corner weights (N, N, 3) of one picture; see `data.drawn.rasterize`."""
     seen, nearest = np.full((size, size), -1), np.full((size, size), np.inf)
     weights = np.zeros((size, size, 3))
     for number, face in enumerate(faces):

@@ -3,9 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from models.errors import InputError
-from priors.data.crops import MARGIN, crop_box, cut, cut_turned, to_crop
-from priors.encoders import Boxes
+from flowfit.models.errors import InputError
+from flowfit.priors.data.pictures.crops import MARGIN, crop_box, cut, cut_turned, to_crop
+from flowfit.priors.networks.encoders import Boxes
 
 
 def dot(width, height, x, y, radius=4.0):

@@ -5,12 +5,12 @@ import cv2
 import numpy as np
 import pytest
 
-from models.errors import InputError
-from models.keypoints import BODY25, SPIN24
-from priors.data.dataset_files import read_dataset, write_dataset
-from priors.data.dataset_people import SCHEMA
-from priors.data.datasets import DATASETS, LSP_JOINTS, find_dataset, mix
-from priors.data.picture_files import read_pixels
+from flowfit.models.errors import InputError
+from flowfit.models.keypoints import BODY25, SPIN24
+from flowfit.priors.data.datasets.files import read_dataset, write_dataset
+from flowfit.priors.data.datasets.people import SCHEMA
+from flowfit.priors.data.datasets.registry import DATASETS, LSP_JOINTS, find_dataset, mix
+from flowfit.priors.data.pictures.files import read_pixels
 
 COUNT = 3
 

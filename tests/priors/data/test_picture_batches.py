@@ -3,15 +3,15 @@ import numpy as np
 import pytest
 import torch
 
-from models.cameras import Camera
-from models.errors import InputError
-from models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from priors.data.crops import crop_box, to_crop
-from priors.data.dataset_people import SCHEMA, build
-from priors.data.datasets import mix
-from priors.data.picture_augment import PARTS, PictureAugmentation, apply
-from priors.data.picture_batches import PictureReader
-from priors.data.picture_labels import labels_of, mirrored, turned
+from flowfit.models.cameras import Camera
+from flowfit.models.errors import InputError
+from flowfit.models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from flowfit.priors.data.datasets.people import SCHEMA, build
+from flowfit.priors.data.datasets.registry import mix
+from flowfit.priors.data.pictures.augment import PARTS, PictureAugmentation, apply
+from flowfit.priors.data.pictures.batches import PictureReader
+from flowfit.priors.data.pictures.crops import crop_box, to_crop
+from flowfit.priors.data.pictures.labels import labels_of, mirrored, turned
 
 WIDTH, HEIGHT, COUNT = 160, 120, 6
 SIZE = (WIDTH, HEIGHT)

@@ -1,0 +1,1 @@
+"""The image posterior, measured."""

@@ -1,0 +1,1 @@
+"""The keypoint posterior, measured and calibrated."""

@@ -1,0 +1,1 @@
+"""The solver beside ProHMR's, measured."""

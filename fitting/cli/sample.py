@@ -1,0 +1,91 @@
+"""The verb `sample` on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from flowfit.fitting.cli.options import person_number, use_threads
+
+
+def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    """The verb and its options; `common` has those of every verb."""
+    drawn = verbs.add_parser(
+        "sample",
+        parents=[common],
+        help="bodies that could be each person, before anything is fitted",
+        description="Draw bodies from the posterior of each person and quantise them to a few. "
+        "Writes for each person STEM_N_samples.npz and .png, and STEM_samples.json.",
+    )
+    drawn.add_argument("image", nargs="?", help="the picture (left out with --image-size)")
+    drawn.add_argument("keypoints", help="its keypoints, as OpenPose writes them (JSON)")
+    drawn.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    drawn.add_argument(
+        *("-n", "--samples"), type=int, default=4096, metavar="N", help="samples (default: 4096)"
+    )
+    drawn.add_argument(
+        *("-m", "--modes"), type=int, default=5, metavar="M", help="bodies (default: 5)"
+    )
+    drawn.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    drawn.add_argument(
+        "--interpolate",
+        action="store_true",
+        help="draw bodies along two random directions of the latent, too",
+    )
+    drawn.add_argument(
+        *("--image-size",),
+        nargs=2,
+        type=int,
+        metavar=("W", "H"),
+        help="pixels, in place of the picture",
+    )
+    drawn.add_argument("--prior", help="a posterior: built in, or a file (default: keypoint-flow)")
+    drawn.add_argument("--body", help="as in fit")
+    drawn.add_argument("--gender", choices=("neutral", "male", "female"), default="neutral")
+    drawn.add_argument("--schema", help="keypoint schema (default: by the number of keypoints)")
+    drawn.add_argument("--focal", type=float, metavar="PX", help="as in fit")
+    drawn.add_argument("--person", default="all", metavar="N", help="only this one, or all")
+    drawn.add_argument("--device", default="cpu")
+    drawn.add_argument("--threads", type=int, default=1, metavar="N", help="of the CPU")
+    drawn.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    drawn.add_argument("--no-overlay", action="store_true", help="draw no pictures")
+    drawn.add_argument("--renderer", choices=("auto", "pyrender", "raycast"), default="auto")
+    drawn.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    import torch
+
+    from flowfit.fitting.verbs.sample import sample
+
+    use_threads(args.threads)
+    done = sample(
+        args.image,
+        args.keypoints,
+        args.out,
+        count=args.samples,
+        modes=args.modes,
+        seed=args.seed,
+        interpolate=args.interpolate,
+        image_size=None if args.image_size is None else tuple(args.image_size),
+        prior=args.prior,
+        body=args.body,
+        gender=args.gender,
+        schema=args.schema,
+        focal=args.focal,
+        person=person_number(args.person),
+        device=args.device,
+        dtype=getattr(torch, args.dtype),
+        draw_pictures=not args.no_overlay,
+        renderer=args.renderer,
+        progress=sys.stderr.isatty(),
+    )
+    for line in done.warnings:
+        print(f"flowfit: warning: {line}", file=sys.stderr)
+    if not done.people:
+        print(f"nobody in {args.keypoints}")
+    for one in done.people:
+        shares = ", ".join(f"{100 * w:.0f} %" for w in one.modes.weight.tolist())
+        print(f"person {one.person}: {len(one.draws)} samples, modes of {shares}")
+    print(f"{len(done.files)} files in {args.out} ({done.report['seconds']:.1f} s)")
+    return 0

@@ -1,0 +1,1 @@
+"""What `compare` puts side by side, and what it writes."""

@@ -1,0 +1,1 @@
+"""What is minimised: the problem, its terms, their gradient and Gauss-Newton model."""

@@ -1,0 +1,1 @@
+"""What `evaluate` measures, on whom, and its tables."""

@@ -1,0 +1,1 @@
+"""What people bring: pictures and keypoint files, checked at the border."""

@@ -1,0 +1,1 @@
+"""What a fit is worth: sides, quality, facing, doubts, standard deviations."""

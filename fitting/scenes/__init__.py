@@ -1,0 +1,1 @@
+"""Scenes of several cameras: their files, cameras and people."""

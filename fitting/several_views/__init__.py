@@ -1,0 +1,1 @@
+"""Several views of the same people: one body in all of them."""

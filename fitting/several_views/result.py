@@ -1,0 +1,123 @@
+"""What a fit to several views gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowfit.fitting.several_views.problem import Rig
+from flowfit.fitting.solvers.solution import Status
+from flowfit.models.cameras import Camera
+from flowfit.models.keypoints import KeypointSchema
+
+
+@dataclass(frozen=True, eq=False)
+class ViewsResult:
+    """Bodies of F frames, one person each, in the world and in V cameras.
+
+    World: the rig's. Where the cameras' places were not known it is the body's own frame: the root
+    is not turned and `transl` is 0.
+
+    Attributes:
+        rotations: (F, 24, 3, 3) local, the root's first (body to world). betas: (F, S).
+        transl: (F, 3) metres, world.
+        joints3d_world: (F, 24, 3). keypoints3d_world: (F, K, 3); NaN where the body lacks a point.
+        view_orient: (F, V, 3, 3) root rotations, body to each camera. view_transl: (F, V, 3)
+            metres, camera frame; with `rotations[:, 1:]` and `betas` they give the body there.
+        keypoints2d: (F, V, K, 2) pixels, with the lens' distortion; NaN behind the camera.
+        reprojection_px: (F, V) median error over the seen keypoints, NaN where a view saw nothing
+            (or has no place: with an unknown rig a view that was left out is not placed).
+        rig: rotations (F, V, 3, 3) and translations (F, V, 3), world to camera, of each frame:
+            given, refined, or found with an unknown rig.
+        calibrated: whether a rig was given. refined: whether its cameras were moved.
+        doubted: (F, V, K) keypoints that were left out: all that a view saw where it contradicts
+            the others.
+        energy: name of a term -> (F,); they add up to what was minimised.
+        start_energy: (F,) the same sum at the start that led here; never lower.
+        status: a frame's ending. iterations: (F,).
+        seen: (F, V) number of keypoints. size, unit: (F, V) pixels, see `MultiviewProblem`.
+        camera, schema: as given. prior, body: what made it. seconds: for the whole batch.
+    """
+
+    rotations: Tensor
+    betas: Tensor
+    transl: Tensor
+    joints3d_world: Tensor
+    keypoints3d_world: Tensor
+    view_orient: Tensor
+    view_transl: Tensor
+    keypoints2d: Tensor
+    reprojection_px: Tensor
+    rig: Rig
+    calibrated: bool
+    refined: bool
+    doubted: Tensor
+    energy: dict[str, Tensor]
+    start_energy: Tensor
+    status: tuple[Status, ...]
+    iterations: Tensor
+    seen: Tensor
+    size: Tensor
+    unit: Tensor
+    camera: Camera
+    schema: KeypointSchema
+    prior: str
+    body: str
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.betas)
+
+    def rows(self, index: Tensor) -> ViewsResult:
+        """Some of the frames."""
+        changed: dict[str, Any] = {n: getattr(self, n)[index] for n in _BY_FRAME}
+        return replace(
+            self,
+            **changed,
+            rig=Rig(*(t[index] for t in self.rig)),
+            energy={n: v[index] for n, v in self.energy.items()},
+            status=tuple(self.status[int(i)] for i in index),
+        )
+
+
+# what of a result has a row for each frame
+_BY_FRAME = (
+    *("rotations", "betas", "transl", "joints3d_world", "keypoints3d_world", "view_orient"),
+    *("view_transl", "keypoints2d", "reprojection_px", "doubted", "start_energy", "iterations"),
+    *("seen", "size", "unit"),
+)
+
+
+def replace_rows(result: ViewsResult, rows: Tensor, by: ViewsResult) -> ViewsResult:
+    """The result with some frames taken from another."""
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        return old.index_copy(0, rows, new)
+
+    status = list(result.status)
+    for row, new in zip(rows.tolist(), by.status, strict=True):
+        status[row] = new
+    changed: dict[str, Any] = {n: put(getattr(result, n), getattr(by, n)) for n in _BY_FRAME}
+    changed["iterations"] = changed["iterations"].index_add(0, rows, result.iterations[rows])
+    return replace(
+        result,
+        **changed,
+        rig=Rig(*(put(a, b) for a, b in zip(result.rig, by.rig, strict=True))),
+        energy={n: put(v, by.energy[n]) for n, v in result.energy.items()},
+        status=tuple(status),
+    )
+
+
+def join_results(parts: list[ViewsResult]) -> ViewsResult:
+    """The frames of several results, one after the other."""
+    changed: dict[str, Any] = {n: torch.cat([getattr(p, n) for p in parts]) for n in _BY_FRAME}
+    return replace(
+        parts[0],
+        **changed,
+        rig=Rig(*(torch.cat(t) for t in zip(*(p.rig for p in parts), strict=True))),
+        energy={n: torch.cat([p.energy[n] for p in parts]) for n in parts[0].energy},
+        status=tuple(s for p in parts for s in p.status),
+    )

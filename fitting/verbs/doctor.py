@@ -1,0 +1,57 @@
+"""What this machine has, and how to get what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from importlib import metadata
+
+import torch
+
+from flowfit.fitting.drawing.render import available_engine
+from flowfit.models.body_files import available_bodies
+from flowfit.priors.load import BUILT_IN
+
+
+def doctor() -> str:
+    """The report, a line each: versions, device, drawing, bodies, priors."""
+    engine, reason = available_engine()
+    lines = [
+        ("flowfit", f"{_installed('flowfit')} on Python {platform.python_version()}"),
+        ("torch", f"{torch.__version__}, {torch.get_num_threads()} threads"),
+        ("GPU", _gpu()),
+        ("drawing", f"{engine} ({reason})"),
+    ]
+    if engine != "pyrender":
+        if importlib.util.find_spec("pyrender") is None:
+            advice = "pip install 'flowfit[render]' adds pyrender; ray casting draws the same"
+        else:
+            advice = "Debian: apt install libegl1; ray casting draws the same pictures"
+        lines.append(("", advice))
+    for name, where in available_bodies():
+        lines.append(("body", f"{name}: {where}"))
+    if not os.environ.get("FLOWFIT_BODY"):
+        lines.append(
+            ("", "the real SMPL: register at smpl.is.tue.mpg.de, then --body FILE or FLOWFIT_BODY")
+        )
+    for name, what in BUILT_IN.items():
+        lines.append(("prior", f"{name}: {what}"))
+    lines.append(("prior", "lifting: the mixture beside the lifted skeleton, for fit --recipe gmm"))
+    lines.append(("", "SMPLify's own mixture: --prior path/to/gmm_08.pkl"))
+    lines.append(("", "ProHMR's released posterior: --prior path/to/checkpoint.pt"))
+    return "\n".join(f"{label:<8} {text}" for label, text in lines)
+
+
+def _gpu() -> str:
+    if not torch.cuda.is_available():
+        return "none that torch can use; everything runs on the CPU"
+    names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    return f"{torch.cuda.device_count()} x {', '.join(sorted(names))}: --device cuda"
+
+
+def _installed(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"

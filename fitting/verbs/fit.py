@@ -1,0 +1,291 @@
+"""The main job: everyone in one picture, fitted, drawn and saved."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowfit.fitting.drawing import overlay
+from flowfit.fitting.drawing.render import Shape
+from flowfit.fitting.energy.problem import FitProblem
+from flowfit.fitting.energy.recipes import RECIPES
+from flowfit.fitting.one_view.after_fit import AfterFit
+from flowfit.fitting.one_view.fit_people import PEOPLE_AT_ONCE, FitResult
+from flowfit.fitting.one_view.fit_seen import fit_seen
+from flowfit.fitting.reading import openpose
+from flowfit.fitting.reading.detections import Detections
+from flowfit.fitting.reading.inputs import (
+    check_device,
+    focal_length,
+    only_person,
+    picture_and_size,
+    stem_of,
+    version,
+)
+from flowfit.fitting.reading.pictures import MAX_MEGAPIXELS, Picture
+from flowfit.fitting.results.doubts import doubts
+from flowfit.fitting.solvers.by_name import check_solver
+from flowfit.fitting.writing import files as results
+from flowfit.fitting.writing import meshes as export
+from flowfit.fitting.writing.open_bodies import check_samples, sample_fits, write_samples
+from flowfit.models.body import Body
+from flowfit.models.body_files import find_body
+from flowfit.models.cameras import Camera
+from flowfit.models.errors import InputError
+from flowfit.priors.base import PriorModel
+from flowfit.priors.image.shown import show
+from flowfit.priors.load import load as load_prior
+
+DEFAULT_RECIPE = "flow"
+MESH_FORMATS = ("obj", "glb", "ply")
+
+
+@dataclass(frozen=True, eq=False)
+class PictureFit:
+    """What `fit` gives back.
+
+    Attributes:
+        result: everyone's bodies, or None when there was nobody.
+        detections: the people as read; `indices` gives each row's place in the file.
+        body: the body model that was fitted.
+        report: what `STEM_summary.json` holds.
+        warnings: lines for the user. files: what was written, in order.
+        opened: what is open after each person's fit, when samples were asked for.
+    """
+
+    result: FitResult | None
+    detections: Detections
+    body: Body
+    report: dict[str, Any]
+    warnings: tuple[str, ...]
+    files: tuple[Path, ...] = field(default=())
+    opened: tuple[AfterFit | None, ...] = field(default=())
+
+
+def fit(
+    image: str | os.PathLike[str] | None,
+    keypoints: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    recipe: str = DEFAULT_RECIPE,
+    prior: str | None = None,
+    body: str | os.PathLike[str] | None = None,
+    gender: str = "neutral",
+    schema: str | None = None,
+    focal: float | None = None,
+    person: int | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float64,
+    meshes: Sequence[str] = ("obj", "glb"),
+    draw: bool = True,
+    renderer: str = "auto",
+    progress: bool = False,
+    solver: str | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+) -> PictureFit:
+    """Fit everyone whose keypoints are in an OpenPose file.
+
+    Args:
+        image: the picture, or None with `image_size` (the overlay is then on a blank canvas).
+        keypoints: OpenPose JSON. out: folder for the files; None writes none.
+        image_size: width and height in pixels, in place of a picture.
+        recipe: name in `RECIPES`. prior: built-in name or file; None takes the recipe's.
+        body: built-in name, SMPL file or folder; None takes FLOWFIT_BODY, else the open body.
+        gender: which file of a folder of SMPL files. schema: keypoint schema; None tells by count.
+        focal: pixels; None takes EXIF's, else the picture's diagonal.
+        person: place in the file of the only one to fit. device, dtype: where and in what to
+            compute. meshes: formats to write. draw: write the overlay.
+        renderer: "auto", "pyrender" or "raycast". progress: show a bar.
+        solver: "lm", "lbfgs" or "adam" for every stage; None for the recipe's own.
+        samples: bodies to draw of what is open after the fit; None for none. seed: of the draws.
+
+    Raises:
+        InputError: something given cannot be used; nothing has been written then.
+    """
+    began = time.perf_counter()
+    unknown = [m for m in meshes if m not in MESH_FORMATS]
+    if unknown:
+        raise InputError(f"mesh format {unknown[0]!r}: choose from {', '.join(MESH_FORMATS)}")
+    if recipe not in RECIPES:
+        raise InputError(f"recipe {recipe!r}: choose from {', '.join(RECIPES)}")
+    check_solver(solver)
+    check_samples(samples, seed)
+    check_device(device)
+    if out is not None:
+        results.check_writable(Path(out))
+    picture, size = picture_and_size(image, image_size)
+    if picture is None and draw and out is not None and math.prod(size) > MAX_MEGAPIXELS * 1e6:
+        raise InputError(
+            f"image size {size[0]} x {size[1]}: an overlay of more than {MAX_MEGAPIXELS} "
+            "megapixels is not drawn; give --no-overlay (draw=False), or scale everything down"
+        )
+    detections = openpose.read(keypoints, schema=schema, image_size=size)
+    detections = only_person(detections, person)
+    focal_px, focal_source = focal_length(focal, picture, size)
+    model = find_body(body, gender=gender)
+    stem = Path(image).stem if image is not None else stem_of(Path(keypoints))
+    report: dict[str, Any] = {
+        "image": None if image is None else str(image),
+        "keypoints": str(keypoints),
+        "image_size": list(size),
+        "focal_px": focal_px,
+        "focal_source": focal_source,
+        "recipe": recipe,
+        "body": model.name,
+        "version": version(),
+        "people": [],
+        "skipped": [{"index": i, "reason": r} for i, r in detections.skipped],
+        "notes": list(detections.notes),
+    }
+    warnings = [*(r for _, r in detections.skipped), *detections.notes]
+    fitted = None
+    opened: list[AfterFit | None] = []
+    model = model.to(dtype=dtype, device=device)
+    if len(detections):
+        up = torch.tensor([0.0, -1.0, 0.0])  # of the picture: an unknown camera is held level
+        chosen = _load_prior(
+            prior or RECIPES[recipe].prior,
+            num_betas=model.num_betas,
+            up=up,
+            dtype=dtype,
+            device=device,
+            bending=RECIPES[recipe].bending,
+        )
+        problem = FitProblem.build(
+            detections.schema,
+            torch.tensor(detections.keypoints, dtype=dtype, device=device),
+            torch.tensor(detections.confidence, dtype=dtype, device=device),
+            Camera.from_size(*size, focal_px).to(dtype=dtype, device=device),
+        )
+        chosen = show(chosen, None if picture is None else [picture.pixels] * len(problem))
+        fitted = _fit(problem, model, chosen, recipe, progress, solver)
+        report["seconds_fit"] = fitted.seconds
+        if samples is not None:
+            opened = sample_fits(
+                problem, model, chosen, fitted, samples, seed=seed, progress=progress
+            )
+        for row, place in enumerate(detections.indices):
+            seen = detections.keypoints[row], detections.confidence[row]
+            warnings += [f"person {place}: {text}" for text in doubts(fitted, row, *seen)]
+    files: tuple[Path, ...] = ()
+    if out is not None:
+        files = _write(
+            Path(out), stem, fitted, detections, model, picture, size, report, meshes, began,
+            draw=draw, renderer=renderer,
+        )  # fmt: skip
+        if opened and fitted is not None:
+            canvas = overlay.blank(*size) if picture is None else picture.pixels
+            files += write_samples(
+                Path(out), stem, opened, fitted, detections, model, canvas if draw else None, size,
+                renderer=renderer,
+            )  # fmt: skip
+    return PictureFit(fitted, detections, model, report, tuple(warnings), files, tuple(opened))
+
+
+def _load_prior(name_or_path: str, **settings: Any) -> PriorModel:
+    """As `flowfit.priors.load.load`, and "lifting"."""
+    if name_or_path == "lifting":
+        from flowfit.fitting.one_view.lifted_prior import (
+            load_lifted_prior,  # most fits have no use for it
+        )
+
+        return load_lifted_prior(**settings)
+    return load_prior(name_or_path, **settings)
+
+
+def _fit(
+    problem: FitProblem,
+    body: Body,
+    prior: PriorModel,
+    recipe: str,
+    progress: bool,
+    solver: str | None,
+) -> FitResult:
+    if not progress or len(problem) <= PEOPLE_AT_ONCE:
+        return fit_seen(problem, body, prior, RECIPES[recipe], solver=solver)
+    from tqdm import tqdm
+
+    with tqdm(total=len(problem), unit="person", desc="fitting") as bar:
+        update = bar.update
+        return fit_seen(problem, body, prior, RECIPES[recipe], progress=update, solver=solver)
+
+
+def _write(
+    out: Path,
+    stem: str,
+    fitted: FitResult | None,
+    detections: Detections,
+    body: Body,
+    picture: Picture | None,
+    size: tuple[int, int],
+    report: dict[str, Any],
+    meshes: Sequence[str],
+    began: float,
+    *,
+    draw: bool,
+    renderer: str,
+) -> tuple[Path, ...]:
+    results.make_folder(out)
+    files: list[Path] = []
+    shapes: list[Shape] = []
+    shared = {k: report[k] for k in ("focal_px", "focal_source", "version")}
+    for row, place in enumerate(detections.indices if fitted is not None else ()):
+        assert fitted is not None
+        name = f"{stem}_{place}"
+        arrays = results.person_arrays(fitted, row, body, size)
+        vertices, faces = arrays["vertices"], arrays["faces"]
+        results.write_arrays(out / f"{name}.npz", arrays)
+        files.append(out / f"{name}.npz")
+        whole = bool(np.isfinite(vertices).all())
+        for ending in meshes if whole else ():
+            path = out / f"{name}.{ending}"
+            export.write_mesh(path, vertices, faces, overlay.FIT)
+            files.append(path)
+        if whole:
+            shapes.append(Shape(vertices, faces, overlay.FIT))
+        one = {
+            **results.person_report(fitted, row),
+            **shared,
+            "person": place,
+            "person_id": detections.person_ids[row],
+            "warnings": doubts(fitted, row, detections.keypoints[row], detections.confidence[row]),
+            "seconds": fitted.seconds / len(fitted),
+            "files": [p.name for p in files if p.stem == name],
+        }
+        results.write_json(out / f"{name}.json", one)
+        files.append(out / f"{name}.json")
+        report["people"].append({k: one[k] for k in _SUMMARY_KEYS})
+    if draw and len(detections):
+        canvas = overlay.blank(*size) if picture is None else picture.pixels
+        camera = (report["focal_px"],) * 2, (size[0] / 2, size[1] / 2)
+        drawn = overlay.fit_picture(
+            canvas,
+            shapes,
+            *camera,
+            detections.keypoints,
+            detections.confidence,
+            detections.schema.edge_indices,
+            engine=renderer,
+        )
+        overlay.write_png(out / f"{stem}_overlay.png", drawn)
+        files.append(out / f"{stem}_overlay.png")
+    report["seconds"] = time.perf_counter() - began
+    results.write_json(out / f"{stem}_summary.json", report)
+    files.append(out / f"{stem}_summary.json")
+    return tuple(files)
+
+
+_SUMMARY_KEYS = (
+    *("person", "person_id", "status", "quality", "facing", "reprojection_px"),
+    *("reprojection_of_box", "iterations", "files"),
+)

@@ -1,0 +1,1 @@
+"""Results as files, each whole or not at all."""

@@ -1,0 +1,6 @@
+"""`python -m flowfit` is the command `flowfit`."""
+
+from flowfit.fitting.cli.main import run
+
+if __name__ == "__main__":
+    run()

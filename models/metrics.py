@@ -1,0 +1,59 @@
+"""The field's error measures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flowfit.models.kinematics import joint_index
+from flowfit.models.rotations import rotation_angle
+
+# the 14 joints that the field's tables are over; SMPL's own, by name
+JOINTS = [
+    joint_index(f"{side}_{joint}")
+    for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+    for side in ("left", "right")
+] + [joint_index("neck"), joint_index("head")]
+
+
+def mpjpe(predicted: Tensor, truth: Tensor, root: Tensor | int) -> Tensor:
+    """Mean per joint position error after aligning the root joint.
+
+    Args:
+        predicted, truth: (..., J, 3) metres. root: place of the root among the joints.
+
+    Returns:
+        (...) metres.
+    """
+    predicted = predicted - predicted[..., root, :][..., None, :]
+    truth = truth - truth[..., root, :][..., None, :]
+    return (predicted - truth).norm(dim=-1).mean(-1)
+
+
+def procrustes(source: Tensor, target: Tensor) -> Tensor:
+    """Source after the similarity that brings it closest to the target (Umeyama 1991).
+
+    Args:
+        source, target: (..., J, 3).
+
+    Returns:
+        (..., J, 3), without reflection.
+    """
+    source_mean, target_mean = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
+    a, b = source - source_mean, target - target_mean
+    u, s, vh = torch.linalg.svd(a.transpose(-1, -2) @ b)
+    sign = torch.ones_like(s)
+    sign[..., -1] = torch.linalg.det(u @ vh).sign()
+    rotation = (u * sign[..., None, :]) @ vh
+    scale = (s * sign).sum(-1) / (a * a).sum((-1, -2)).clamp(min=torch.finfo(a.dtype).tiny)
+    return scale[..., None, None] * (a @ rotation) + target_mean
+
+
+def pa_mpjpe(predicted: Tensor, truth: Tensor) -> Tensor:
+    """MPJPE after Procrustes alignment of the prediction. (..., J, 3) metres -> (...) metres."""
+    return (procrustes(predicted, truth) - truth).norm(dim=-1).mean(-1)
+
+
+def orientation_error(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Angle between two root rotations, degrees. (..., 3, 3) -> (...)."""
+    return torch.rad2deg(rotation_angle(predicted.transpose(-1, -2) @ truth))

@@ -1,0 +1,1 @@
+"""Priors without a network: mixtures and Gaussians of poses, joint limits."""

@@ -1,0 +1,1 @@
+"""Drawn pictures of made-up people."""

@@ -1,0 +1,1 @@
+"""Made-up people: motion capture, more poses than it has, a made-up detector."""

@@ -1,0 +1,1 @@
+"""Crops of pictures with what is known of the people in them."""

@@ -1,0 +1,1 @@
+"""p(body | picture, keypoints), and ProHMR's released posterior."""

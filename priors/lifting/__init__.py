@@ -1,0 +1,1 @@
+"""3D skeletons given 2D ones, without a body."""

@@ -1,0 +1,1 @@
+"""Neural networks and what is computed with them: flows, encoders, a backbone."""
