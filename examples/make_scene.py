@@ -20,12 +20,12 @@ from flowfit.fitting.drawing.overlay import write_png
 from flowfit.fitting.drawing.render import Shape, render
 from flowfit.fitting.drawing.scene import in_camera
 from flowfit.fitting.scenes.camera_files import SceneCameras, write_cameras_json
-from flowfit.fitting.several_views.problem import Rig
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.cameras import Camera
 from flowfit.models.files import write_whole
 from flowfit.models.keypoints import BODY25
+from flowfit.models.rig import Rig
 from flowfit.priors.load import load
 
 SIZE = (640, 480)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from flowfit.models.alignment import procrustes
 from flowfit.models.kinematics import joint_index
 from flowfit.models.rotations import rotation_angle
 
@@ -28,25 +29,6 @@ def mpjpe(predicted: Tensor, truth: Tensor, root: Tensor | int) -> Tensor:
     predicted = predicted - predicted[..., root, :][..., None, :]
     truth = truth - truth[..., root, :][..., None, :]
     return (predicted - truth).norm(dim=-1).mean(-1)
-
-
-def procrustes(source: Tensor, target: Tensor) -> Tensor:
-    """Source after the similarity that brings it closest to the target (Umeyama 1991).
-
-    Args:
-        source, target: (..., J, 3).
-
-    Returns:
-        (..., J, 3), without reflection.
-    """
-    source_mean, target_mean = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
-    a, b = source - source_mean, target - target_mean
-    u, s, vh = torch.linalg.svd(a.transpose(-1, -2) @ b)
-    sign = torch.ones_like(s)
-    sign[..., -1] = torch.linalg.det(u @ vh).sign()
-    rotation = (u * sign[..., None, :]) @ vh
-    scale = (s * sign).sum(-1) / (a * a).sum((-1, -2)).clamp(min=torch.finfo(a.dtype).tiny)
-    return scale[..., None, None] * (a @ rotation) + target_mean
 
 
 def pa_mpjpe(predicted: Tensor, truth: Tensor) -> Tensor:

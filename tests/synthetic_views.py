@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowfit.fitting.several_views.problem import MultiviewProblem, Rig
+from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.models.body import Body
 from flowfit.models.cameras import Camera
 from flowfit.models.keypoints import BODY25
+from flowfit.models.rig import Rig
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.classical.prior import RotationPrior
 

@@ -24,8 +24,9 @@ from benchmarks.hardware import conditions, conditions_line, put_between_marks, 
 from benchmarks.posterior.posterior import SETS, errors
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
-from flowfit.fitting.one_view.fit_people import FitResult, fit_people
+from flowfit.fitting.one_view.fit_people import fit_people
 from flowfit.fitting.one_view.fit_seen import fit_seen, tell
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.solvers.solution import Status
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body

@@ -21,10 +21,11 @@ from benchmarks.hardware import conditions, conditions_line, put_between_marks, 
 from benchmarks.one_view.single_image import JOINTS, SCENERIES
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
-from flowfit.fitting.one_view.fit_people import FitResult, fit_people
+from flowfit.fitting.one_view.fit_people import fit_people
 from flowfit.fitting.one_view.fit_seen import fit_seen
 from flowfit.fitting.one_view.lifted_prior import LiftedPrior
 from flowfit.fitting.one_view.lifted_start import lifted_start
+from flowfit.fitting.results.result import FitResult
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25, H36M17, KeypointSchema

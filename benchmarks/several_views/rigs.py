@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flowfit.fitting.several_views.problem import MultiviewProblem, Rig
+from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.models.body import Body
 from flowfit.models.cameras import Camera
 from flowfit.models.keypoints import BODY25
+from flowfit.models.rig import Rig
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.people.synthetic import Detector, PeopleMaker

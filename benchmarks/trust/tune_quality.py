@@ -29,7 +29,6 @@ from benchmarks.one_view.single_image import JOINTS
 from benchmarks.trust.corrupted import CORRUPTED, made_up
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
-from flowfit.fitting.one_view.fit_people import FitResult
 from flowfit.fitting.one_view.fit_seen import fit_seen
 from flowfit.fitting.results.judge import evidence
 from flowfit.fitting.results.quality import (
@@ -43,6 +42,7 @@ from flowfit.fitting.results.quality import (
     SEEN,
     predictors,
 )
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.results.second_look import OPINIONS, TURNED
 from flowfit.fitting.verbs.fit import DEFAULT_RECIPE
 from flowfit.fitting.writing.files import write_arrays

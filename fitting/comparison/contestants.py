@@ -10,8 +10,9 @@ import torch
 from flowfit.fitting.comparison.inputs import Crowd
 from flowfit.fitting.drawing import overlay
 from flowfit.fitting.energy.recipes import RECIPES, Recipe
-from flowfit.fitting.one_view.fit_people import FitResult, fit_people
+from flowfit.fitting.one_view.fit_people import fit_people
 from flowfit.fitting.one_view.fit_seen import fit_seen, tell
+from flowfit.fitting.results.result import FitResult
 from flowfit.models.body import Body
 from flowfit.models.errors import InputError
 from flowfit.priors.base import Pose, PriorModel

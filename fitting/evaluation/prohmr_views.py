@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from flowfit.models.alignment import nearest_rotations
 from flowfit.models.kinematics import NUM_JOINTS
 from flowfit.models.rotations import rotation_6d_to_matrix
 from flowfit.priors.base import Pose
@@ -31,14 +32,6 @@ def averaged(pose: Pose) -> Pose:
     body = nearest_rotations(pose.rotations[:, 1:].mean(0))
     rotations = torch.cat((pose.rotations[:, :1], body.expand(len(pose.betas), -1, -1, -1)), 1)
     return Pose(rotations, pose.betas.mean(0, keepdim=True).expand_as(pose.betas))
-
-
-def nearest_rotations(matrices: Tensor) -> Tensor:
-    """The rotation nearest to each matrix (..., 3, 3)."""
-    u, _, vh = torch.linalg.svd(matrices)
-    sign = torch.ones_like(matrices[..., 0])
-    sign[..., -1] = torch.linalg.det(u @ vh).sign()
-    return (u * sign[..., None, :]) @ vh
 
 
 def refined(given: FlowGiven | SeedGiven) -> Pose:

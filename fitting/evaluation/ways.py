@@ -14,9 +14,10 @@ from torch import Tensor
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
 from flowfit.fitting.evaluation.people import Joints, Watched
-from flowfit.fitting.one_view.fit_people import FitResult, fit_people
+from flowfit.fitting.one_view.fit_people import fit_people
 from flowfit.fitting.one_view.fit_seen import fit_seen, tell
 from flowfit.fitting.one_view.torso_start import torso_start
+from flowfit.fitting.results.result import FitResult
 from flowfit.models.body import Body
 from flowfit.models.errors import InputError
 from flowfit.models.metrics import orientation_error

@@ -21,11 +21,11 @@ from flowfit.fitting.energy.objective import Evaluation, Objective, State
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
 from flowfit.fitting.one_view.annealed import Annealed, annealed, resample
-from flowfit.fitting.one_view.fit_people import FitResult
 from flowfit.fitting.one_view.fit_seen import tell
 from flowfit.fitting.one_view.importance import TRUSTED_K
 from flowfit.fitting.one_view.quantize import Modes, quantize
 from flowfit.fitting.results.gaussian import Laplace
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.results.sides import put_back
 from flowfit.fitting.solvers.levenberg_marquardt import minimize
 from flowfit.fitting.solvers.solution import Status

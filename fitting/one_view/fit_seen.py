@@ -13,8 +13,9 @@ from torch import Tensor
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import Recipe, Reprojection
 from flowfit.fitting.energy.reprojection import geman_mcclure
-from flowfit.fitting.one_view.fit_people import PEOPLE_AT_ONCE, FitResult, fit_people, replace_rows
+from flowfit.fitting.one_view.fit_people import PEOPLE_AT_ONCE, fit_people
 from flowfit.fitting.results.judge import judged
+from flowfit.fitting.results.result import FitResult, replace_rows
 from flowfit.fitting.results.sides import put_back
 from flowfit.fitting.results.tellings import believed_exchange, tell_all
 from flowfit.models.body import Body

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from flowfit.fitting.energy.placement import place
 from flowfit.fitting.energy.problem import FitProblem
-from flowfit.fitting.one_view.starts import place
-from flowfit.fitting.several_views.starts import rigid_alignment
+from flowfit.models.alignment import rigid_alignment
 from flowfit.models.body import Body
 from flowfit.models.body_jacobian import keypoints_with_jacobian
 from flowfit.models.cameras import Camera

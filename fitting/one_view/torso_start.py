@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from flowfit.fitting.energy.objective import State
+from flowfit.fitting.energy.placement import place
 from flowfit.fitting.energy.problem import FitProblem
-from flowfit.fitting.one_view.starts import place, upright_facing_camera
+from flowfit.fitting.one_view.starts import upright_facing_camera
 from flowfit.models.body import Body
 from flowfit.models.cameras import MIN_DEPTH
 from flowfit.models.keypoints import KeypointSchema

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from flowfit.fitting.one_view.fit_people import FitResult
 from flowfit.fitting.results.quality import LOW_FACING, LOW_QUALITY
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.results.sides import AS_SEEN, EXCHANGED, SIDES, exchange
 from flowfit.fitting.solvers.solution import Status
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from flowfit.fitting.energy.problem import FitProblem
-from flowfit.fitting.one_view.fit_people import FitResult
 from flowfit.fitting.results.quality import chances, features
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.results.second_look import second_look
 from flowfit.fitting.results.sides import put_back
 from flowfit.fitting.solvers.solution import Status

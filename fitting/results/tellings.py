@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from flowfit.fitting.energy.placement import place
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES, Reprojection
 from flowfit.fitting.energy.reprojection import geman_mcclure
-from flowfit.fitting.one_view.starts import place
 from flowfit.fitting.results.sides import AS_SEEN, SIDES, put_back
 from flowfit.models.body import Body
 from flowfit.priors.base import Pose

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from flowfit.fitting.energy.reprojection import geman_mcclure
-from flowfit.fitting.several_views.problem import Rig
-from flowfit.fitting.several_views.starts import rigid_alignment
+from flowfit.models.alignment import rigid_alignment
 from flowfit.models.errors import InputError
+from flowfit.models.rig import Rig
 
 _LEAST_APART = 0.05  # metres, the scale of disagreement between two views' bodies
 

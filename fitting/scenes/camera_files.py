@@ -20,10 +20,10 @@ from torch import Tensor
 from flowfit.fitting.reading.json_files import kind, read_json
 from flowfit.fitting.reading.pictures import problem
 from flowfit.fitting.scenes import easymocap
-from flowfit.fitting.several_views.problem import Rig
 from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
 from flowfit.models.files import write_whole
+from flowfit.models.rig import Rig
 
 CAMERAS_JSON = "cameras.json"
 CONVENTION = (

@@ -18,11 +18,12 @@ from flowfit.fitting.scenes.camera_files import (
 from flowfit.fitting.scenes.estimate import estimate_rig
 from flowfit.fitting.scenes.scene import LEAST_VIEWS, Scene
 from flowfit.fitting.several_views.fit_views import fit_views
-from flowfit.fitting.several_views.problem import MultiviewProblem, Rig
+from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.solvers.solution import Status
 from flowfit.fitting.writing.files import make_folder
 from flowfit.models.body import Body
 from flowfit.models.errors import InputError
+from flowfit.models.rig import Rig
 from flowfit.priors.base import PriorModel
 
 _MOST_FITS = 64  # to refine cameras by; more say little that is new

@@ -20,12 +20,13 @@ from flowfit.fitting.scenes.refine import refine_together
 from flowfit.fitting.several_views.fit_views import ViewsResult, fit_views
 from flowfit.fitting.several_views.objective import UNKNOWN
 from flowfit.fitting.several_views.placed import Placed
-from flowfit.fitting.several_views.problem import MultiviewProblem, Rig
+from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.several_views.recipe import VIEWS, ViewsRecipe
 from flowfit.fitting.several_views.told import tell_views
 from flowfit.fitting.solvers.solution import Status
 from flowfit.models.body import Body
 from flowfit.models.errors import InputError
+from flowfit.models.rig import Rig
 from flowfit.priors.base import Pose, PriorModel
 from flowfit.priors.keypoints.prior import FlowPrior
 

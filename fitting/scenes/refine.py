@@ -15,7 +15,7 @@ from torch import Tensor
 from flowfit.fitting.energy.objective import State
 from flowfit.fitting.several_views.objective import ViewsObjective
 from flowfit.fitting.several_views.placed import Placed
-from flowfit.fitting.several_views.problem import Rig
+from flowfit.models.rig import Rig
 from flowfit.models.rotations import retract, skew
 
 _ROUNDS, _ITERATIONS = 3, 10

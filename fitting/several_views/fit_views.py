@@ -13,7 +13,7 @@ from flowfit.fitting.energy.objective import State
 from flowfit.fitting.several_views.contradictions import far_off, others_fell, suspects
 from flowfit.fitting.several_views.objective import KNOWN, REFINED, UNKNOWN, ViewsObjective
 from flowfit.fitting.several_views.placed import Placed
-from flowfit.fitting.several_views.problem import MultiviewProblem, Rig
+from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.several_views.recipe import VIEWS, ViewsRecipe
 from flowfit.fitting.several_views.result import ViewsResult, join_results, replace_rows
 from flowfit.fitting.several_views.starts import starts
@@ -24,6 +24,7 @@ from flowfit.fitting.solvers.solution import STATUSES, Solution
 from flowfit.models.body import Body
 from flowfit.models.errors import InputError
 from flowfit.models.kinematics import joint_index
+from flowfit.models.rig import Rig
 from flowfit.priors.base import PriorModel
 from flowfit.priors.keypoints.prior import FlowPrior
 

@@ -18,11 +18,12 @@ from torch import Tensor
 from flowfit.fitting.energy.objective import Evaluation, State
 from flowfit.fitting.energy.reprojection import geman_mcclure
 from flowfit.fitting.several_views.placed import Placed, moved_rig, place_directions
-from flowfit.fitting.several_views.problem import MultiviewProblem, Rig
+from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.several_views.recipe import ViewsRecipe, ViewsStage
 from flowfit.models.body import Body
 from flowfit.models.body_jacobian import keypoints_with_jacobian
 from flowfit.models.kinematics import NUM_BODY_JOINTS, NUM_JOINTS
+from flowfit.models.rig import Rig
 from flowfit.models.rotations import axis_angle_jacobian, matrix_to_axis_angle, retract, skew
 from flowfit.priors.base import Pose
 from flowfit.priors.keypoints.body_latent import BodyLatent, LatentOfBody

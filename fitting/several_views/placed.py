@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowfit.fitting.energy.objective import State
-from flowfit.fitting.several_views.problem import Rig
+from flowfit.models.rig import Rig
 from flowfit.models.rotations import retract
 from flowfit.priors.base import Pose
 

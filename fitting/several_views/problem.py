@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,37 +11,9 @@ from flowfit.fitting.energy.problem import FitProblem
 from flowfit.models.cameras import Camera, undistort
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import KeypointSchema
+from flowfit.models.rig import Rig, camera_rows
 
 _NOT_ORTHOGONAL = 1e-2  # largest entry of R R' - I; files have rounded numbers
-
-
-class Rig(NamedTuple):
-    """Where cameras stand: x_cam = R x_world + t.
-
-    Attributes:
-        rotations: (..., V, 3, 3), world to camera. translations: (..., V, 3) metres.
-    """
-
-    rotations: Tensor
-    translations: Tensor
-
-    @property
-    def centres(self) -> Tensor:
-        """Where the cameras are in the world: (..., V, 3) metres."""
-        return -(self.rotations.transpose(-1, -2) @ self.translations[..., None])[..., 0]
-
-    def to_cameras(self, points: Tensor) -> Tensor:
-        """World points (..., N, 3) in each camera's frame: (..., V, N, 3) metres."""
-        turned = points[..., None, :, :] @ self.rotations.transpose(-1, -2)
-        return turned + self.translations[..., None, :]
-
-    def views(self, index: Tensor) -> Rig:
-        """Some of the cameras."""
-        return Rig(self.rotations[..., index, :, :], self.translations[..., index, :])
-
-    def to(self, *, dtype: torch.dtype, device: torch.device | str | None = None) -> Rig:
-        """The same in another number type or on another device."""
-        return Rig(*(t.to(dtype=dtype, device=device) for t in self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,20 +182,6 @@ def _of_views(camera: Camera, views: int) -> Camera:
             "k1, k2, p1, p2, k3 of each view"
         )
     return replace(camera, rotation=None, translation=None)
-
-
-def camera_rows(cameras: list[Camera]) -> Camera:
-    """Single cameras (focal (2,), center (2,), distortion (5,) or None) as rows of one."""
-    distortion = None
-    if any(c.distortion is not None for c in cameras):
-        distortion = torch.stack(
-            [c.focal.new_zeros(5) if c.distortion is None else c.distortion for c in cameras]
-        )
-    return Camera(
-        torch.stack([c.focal for c in cameras]),
-        torch.stack([c.center for c in cameras]),
-        distortion,
-    )
 
 
 def _checked(rig: Rig, views: int) -> Rig:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowfit.fitting.several_views.problem import Rig
 from flowfit.fitting.solvers.solution import Status
 from flowfit.models.cameras import Camera
 from flowfit.models.keypoints import KeypointSchema
+from flowfit.models.rig import Rig
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from flowfit.fitting.several_views.placed import Placed
-from flowfit.fitting.several_views.problem import MultiviewProblem, Rig
+from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.several_views.triangulate import Triangulated
+from flowfit.models.alignment import _finite, rigid_alignment
 from flowfit.models.body import Body
 from flowfit.models.kinematics import joint_index
+from flowfit.models.rig import Rig
 from flowfit.priors.base import Pose, PosePrior
 
 _ENOUGH = 4  # triangulated keypoints to place a body by
@@ -163,30 +165,3 @@ def _by_keypoints(
         torch.where(enough[:, None], transl, otherwise.transl),
         rig,
     )
-
-
-def rigid_alignment(source: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotation and shift that bring the source nearest to the target (Kabsch).
-
-    Args:
-        source, target: (..., N, 3). weight: (..., N), not negative.
-
-    Returns:
-        (..., 3, 3) and (..., 3): target = R source + t.
-    """
-    share = (weight / weight.sum(-1, keepdim=True).clamp(min=1e-12))[..., None]
-    middle, aim = (share * source).sum(-2), (share * target).sum(-2)
-    product = (share * (target - aim[..., None, :])).transpose(-1, -2) @ (
-        source - middle[..., None, :]
-    )
-    u, _, vh = torch.linalg.svd(_finite(product))
-    sign = torch.linalg.det(u @ vh)
-    last = torch.stack((torch.ones_like(sign), torch.ones_like(sign), sign), -1)
-    turn = (u * last[..., None, :]) @ vh
-    return turn, aim - (turn @ middle[..., None])[..., 0]
-
-
-def _finite(matrix: Tensor) -> Tensor:
-    """The identity in place of a matrix that a decomposition would choke on."""
-    good = matrix.isfinite().all(-1).all(-1)[..., None, None]
-    return torch.where(good, matrix, torch.eye(3, dtype=matrix.dtype, device=matrix.device))

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from flowfit.fitting.energy.reprojection import geman_mcclure
-from flowfit.fitting.several_views.problem import MultiviewProblem, Rig
+from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.models.cameras import MIN_DEPTH
 from flowfit.models.errors import InputError
+from flowfit.models.rig import Rig
 
 SCALE = 0.05  # Geman-McClure's, in sizes of the person in the view
 _ITERATIONS = 10

@@ -27,9 +27,9 @@ from flowfit.fitting.comparison.table import summarise, write_tables
 from flowfit.fitting.comparison.truth import KnownBody, distances, load_truth
 from flowfit.fitting.drawing import overlay
 from flowfit.fitting.drawing.render import ENGINES, Shape
-from flowfit.fitting.one_view.fit_people import FitResult
 from flowfit.fitting.reading.inputs import check_device, version
 from flowfit.fitting.results.doubts import doubts
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.solvers.by_name import check_solver
 from flowfit.fitting.writing import files as results
 from flowfit.models.body import Body

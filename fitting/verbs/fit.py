@@ -18,7 +18,7 @@ from flowfit.fitting.drawing.render import Shape
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
 from flowfit.fitting.one_view.after_fit import AfterFit
-from flowfit.fitting.one_view.fit_people import PEOPLE_AT_ONCE, FitResult
+from flowfit.fitting.one_view.fit_people import PEOPLE_AT_ONCE
 from flowfit.fitting.one_view.fit_seen import fit_seen
 from flowfit.fitting.reading import openpose
 from flowfit.fitting.reading.detections import Detections
@@ -32,6 +32,7 @@ from flowfit.fitting.reading.inputs import (
 )
 from flowfit.fitting.reading.pictures import MAX_MEGAPIXELS, Picture
 from flowfit.fitting.results.doubts import doubts
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.solvers.by_name import check_solver
 from flowfit.fitting.writing import files as results
 from flowfit.fitting.writing import meshes as export

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowfit.fitting.one_view.fit_people import FitResult
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.results.sides import SIDES
 from flowfit.models.body import Body
 from flowfit.models.errors import InputError

@@ -22,10 +22,10 @@ from flowfit.fitting.one_view.after_fit import (
     after_fit,
     surroundings,
 )
-from flowfit.fitting.one_view.fit_people import FitResult
 from flowfit.fitting.one_view.importance import TRUSTED_K
 from flowfit.fitting.one_view.quantize import check_seed
 from flowfit.fitting.reading.detections import Detections
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.writing import files as results
 from flowfit.fitting.writing import meshes as export
 from flowfit.fitting.writing.samples import floats, sample_arrays

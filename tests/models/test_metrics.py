@@ -8,7 +8,8 @@ import scipy.spatial
 import torch
 from scipy.spatial.transform import Rotation
 
-from flowfit.models.metrics import mpjpe, orientation_error, pa_mpjpe, procrustes
+from flowfit.models.alignment import procrustes
+from flowfit.models.metrics import mpjpe, orientation_error, pa_mpjpe
 from flowfit.models.rotations import axis_angle_to_matrix
 
 

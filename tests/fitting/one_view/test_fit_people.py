@@ -8,9 +8,10 @@ import torch
 from flowfit.fitting.energy.objective import Objective, State
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES, Recipe, Reprojection, Stage
-from flowfit.fitting.one_view.fit_people import FitResult, fit_people
+from flowfit.fitting.one_view.fit_people import fit_people
 from flowfit.fitting.results.laplace import keypoint_sd
 from flowfit.fitting.results.quality import LOW_QUALITY
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.solvers.solution import Status
 from flowfit.models.cameras import Camera
 from flowfit.models.keypoints import BODY25, COCO17, MEDIAPIPE33, SCHEMAS

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from flowfit.fitting.energy.placement import place
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.one_view.starts import (
     NUM_YAWS,
     candidate_orientations,
     hypotheses,
-    place,
     upright_facing_camera,
 )
 from flowfit.models.cameras import MIN_DEPTH, Camera

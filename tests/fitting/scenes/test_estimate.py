@@ -12,10 +12,10 @@ from flowfit.fitting.scenes.refine import _camera_motion, _moved
 from flowfit.fitting.several_views.fit_views import fit_views
 from flowfit.fitting.several_views.objective import UNKNOWN
 from flowfit.fitting.several_views.placed import Placed
-from flowfit.fitting.several_views.problem import Rig
 from flowfit.fitting.several_views.recipe import VIEWS
 from flowfit.fitting.several_views.told import tell_views
 from flowfit.models.errors import InputError
+from flowfit.models.rig import Rig
 from flowfit.models.rotations import axis_angle_to_matrix, rotation_angle
 from flowfit.priors.base import Pose
 from flowfit.priors.load import load

@@ -14,11 +14,11 @@ from flowfit.fitting.reading.openpose import read_arrays
 from flowfit.fitting.scenes.camera_files import SceneCameras
 from flowfit.fitting.scenes.match_people import Seen, match_people, people_of
 from flowfit.fitting.scenes.scene import read_scene
-from flowfit.fitting.several_views.problem import Rig
 from flowfit.models.body import Body
 from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import BODY25
+from flowfit.models.rig import Rig
 from flowfit.models.rotations import axis_angle_to_matrix
 
 SIZE = (1000, 800)

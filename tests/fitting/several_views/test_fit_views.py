@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from flowfit.fitting.several_views.fit_views import fit_views
-from flowfit.fitting.several_views.problem import MultiviewProblem, Rig
+from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.several_views.recipe import VIEWS
 from flowfit.fitting.solvers.solution import Status
 from flowfit.models.body_files import find_body
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import BODY25
 from flowfit.models.metrics import pa_mpjpe
+from flowfit.models.rig import Rig
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.load import load
 from tests.synthetic_views import make_views

@@ -7,10 +7,10 @@ import torch
 
 from flowfit.fitting.several_views.objective import KNOWN, REFINED, UNKNOWN
 from flowfit.fitting.several_views.placed import Placed
-from flowfit.fitting.several_views.problem import Rig
 from flowfit.fitting.several_views.recipe import VIEWS
 from flowfit.fitting.several_views.told import tell_views
 from flowfit.fitting.solvers.levenberg_marquardt import minimize
+from flowfit.models.rig import Rig
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.base import Pose
 from flowfit.priors.load import load

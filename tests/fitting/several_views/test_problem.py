@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flowfit.fitting.several_views.problem import MultiviewProblem, Rig, camera_rows
+from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import BODY25
+from flowfit.models.rig import Rig, camera_rows
 from tests.synthetic_views import make_scene_rig, make_views
 
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flowfit.fitting.several_views.problem import MultiviewProblem, Rig
+from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.several_views.triangulate import check_metres, triangulate
 from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import BODY25
+from flowfit.models.rig import Rig
 from flowfit.models.rotations import axis_angle_to_matrix
 
 LENS = torch.tensor([0.2, -0.1, 0.002, -0.001, 0.01], dtype=torch.float64)
