@@ -39,7 +39,10 @@ _CLOCKED = """
 import json, sys, time
 clock_now = time.process_time
 began = clock_now()
-from fitting import fit_image, inputs, openpose, overlay, results, export
+from flowfit.fitting.drawing import overlay
+from flowfit.fitting.reading import inputs, openpose
+from flowfit.fitting.verbs import fit as fit_image
+from flowfit.fitting.writing import files, meshes
 spent = {"imports": clock_now() - began}
 
 def clock(module, name, stage):
@@ -60,8 +63,8 @@ clock(fit_image, "fit_seen", "fit")
 clock(overlay, "fit_picture", "drawing")
 clock(overlay, "write_png", "drawing")
 for name in ("person_arrays", "write_arrays", "write_json", "person_report"):
-    clock(results, name, "files")
-clock(export, "write_mesh", "files")
+    clock(files, name, "files")
+clock(meshes, "write_mesh", "files")
 start = clock_now()
 fit_image.fit(*sys.argv[1:4])
 spent["elsewhere"] = clock_now() - start - sum(v for k, v in spent.items() if k != "imports")
