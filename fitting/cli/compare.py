@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from flowfit.fitting.cli.options import use_threads
+from flowfit.fitting.cli.options import (
+    add_body,
+    add_compute,
+    add_drawing,
+    add_out,
+    add_seen,
+    use_threads,
+)
 
 
 def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -19,7 +26,7 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     )
     compare.add_argument("images", help="a picture, or a folder of pictures")
     compare.add_argument("keypoints", help="its OpenPose JSON, or a folder of NAME_keypoints.json")
-    compare.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    add_out(compare)
     compare.add_argument(
         "--recipes",
         nargs="+",
@@ -33,15 +40,10 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     )
     compare.add_argument("--prior", help="posterior of regression and flow: built-in name or file")
     compare.add_argument("--mixture", metavar="FILE", help="of the classical recipes: gmm_08.pkl")
-    compare.add_argument("--body", help="as in fit")
-    compare.add_argument("--gender", choices=("neutral", "male", "female"), default="neutral")
-    compare.add_argument("--schema", help="as in fit")
-    compare.add_argument("--focal", type=float, metavar="PX", help="of all pictures; as in fit")
-    compare.add_argument("--device", default="cpu")
-    compare.add_argument("--threads", type=int, default=1, metavar="N", help="as in fit")
-    compare.add_argument("--dtype", choices=("float32", "float64"), default="float64")
-    compare.add_argument("--no-pictures", action="store_true", help="draw nobody")
-    compare.add_argument("--renderer", choices=("auto", "pyrender", "raycast"), default="auto")
+    add_body(compare)
+    add_seen(compare, "of all pictures; as in fit")
+    add_compute(compare)
+    add_drawing(compare, "--no-pictures")
     compare.set_defaults(run=_compare)
 
 

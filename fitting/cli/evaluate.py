@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from flowfit.fitting.cli.options import use_threads
+from flowfit.fitting.cli.options import add_body, add_compute, use_threads
 
 _SETS = ("plain", "truncated", "views")
 
@@ -49,11 +49,8 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
         "--quick", action="store_true", help="a look at synthetic in a minute, without any files"
     )
     evaluate.add_argument("--seed", type=int, default=0)
-    evaluate.add_argument("--body", help="as in fit")
-    evaluate.add_argument("--gender", choices=("neutral", "male", "female"), default="neutral")
-    evaluate.add_argument("--device", default="cpu")
-    evaluate.add_argument("--threads", type=int, default=1, metavar="N", help="as in fit")
-    evaluate.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    add_body(evaluate)
+    add_compute(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
 

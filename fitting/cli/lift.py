@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from flowfit.fitting.cli.options import person_number, use_threads
+from flowfit.fitting.cli.options import (
+    add_compute,
+    add_image_size,
+    add_out,
+    add_person,
+    add_seen,
+    person_number,
+    use_threads,
+)
 
 
 def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -19,26 +27,15 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
         "an average adult.",
     )
     lift.add_argument("keypoints", help="as OpenPose writes them (JSON)")
-    lift.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
-    lift.add_argument(
-        *("--image-size",),
-        nargs=2,
-        type=int,
-        metavar=("W", "H"),
-        help="pixels of the picture (default: assumed from the keypoints)",
-    )
+    add_out(lift)
+    add_image_size(lift, "pixels of the picture (default: assumed from the keypoints)")
     lift.add_argument("--image", help="the picture, in place of its size; it is drawn on, too")
-    lift.add_argument(
-        "--focal", type=float, metavar="PX", help="default: EXIF's, else the diagonal"
-    )
+    add_seen(lift)
     lift.add_argument("--samples", type=int, default=None, metavar="N", help="of each person (100)")
     lift.add_argument("--seed", type=int, default=0, help="of the samples")
-    lift.add_argument("--schema", help="keypoint schema (default: by the number of keypoints)")
-    lift.add_argument("--person", default="all", metavar="N", help="only this one, or all")
+    add_person(lift)
     lift.add_argument("--lifter", help="another lifter: a .safetensors of flowfit train lifting")
-    lift.add_argument("--device", default="cpu")
-    lift.add_argument("--threads", type=int, default=1, metavar="N", help="of the CPU (default: 1)")
-    lift.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    add_compute(lift)
     lift.add_argument("--no-picture", action="store_true", help="draw nothing")
     lift.set_defaults(run=_run)
 
@@ -78,45 +75,4 @@ def _run(args: argparse.Namespace) -> int:
     print(f"focal length {report['focal_px']:.0f} px: {report['focal_source']}")
     print(SCALE_NOTE)
     print(f"{len(done.files)} files in {args.out} ({report['seconds']:.1f} s)")
-    return 0
-
-
-def add_training(train: argparse.ArgumentParser) -> None:
-    """The options of `train` that only lifting has."""
-    train.add_argument(
-        "--h36m",
-        metavar="PATH",
-        help="lifting: folder of data_3d_h36m.npz and data_2d_h36m_NAME.npz, or ProHMR's npz",
-    )
-    train.add_argument("--detections", metavar="NAME", help="lifting: which data_2d_h36m_NAME.npz")
-
-
-def given(args: argparse.Namespace) -> list[str]:
-    """Names of the options that only lifting has, where they were given."""
-    return [f"--{name}" for name in ("h36m", "detections") if getattr(args, name) is not None]
-
-
-def run_training(args: argparse.Namespace) -> int:
-    """`train lifting`."""
-    from flowfit.fitting.reading.inputs import check_device
-    from flowfit.fitting.verbs.train_lifting import train_lifter
-
-    use_threads(args.threads)
-    check_device(args.device)
-    path = train_lifter(
-        args.out,
-        mocap=args.mocap,
-        h36m=args.h36m,
-        detections=args.detections,
-        validation=args.validation,
-        config=args.config or "fast",
-        steps=args.steps,
-        batch=args.batch,
-        body=args.body,
-        device=args.device,
-        mixed=args.mixed,
-        credit=args.credit,
-        licence=args.licence,
-    )
-    print(f"{path}: use it with flowfit lift --lifter {path}")
     return 0

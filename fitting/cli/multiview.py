@@ -5,7 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 
-from flowfit.fitting.cli.options import person_number, use_threads
+from flowfit.fitting.cli.options import (
+    add_body,
+    add_compute,
+    add_drawing,
+    add_image_size,
+    add_meshes,
+    add_out,
+    add_person,
+    add_seen,
+    person_number,
+    use_threads,
+)
 
 
 def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -19,10 +30,10 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
         "goes on after the frames that are done.",
     )
     views.add_argument("scene", help="folder of keypoints and, if known, cameras")
-    views.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    add_out(views)
     views.add_argument("--frames", nargs="+", metavar="NAME", help="names, or START:END by place")
     views.add_argument("--views", nargs="+", metavar="NAME", help="cameras to use (default: all)")
-    views.add_argument("--person", default="all", metavar="N", help="only this one, or all")
+    add_person(views)
     views.add_argument(
         "--match", action="store_true", help="match people by geometry, whatever person_id says"
     )
@@ -37,29 +48,12 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     )
     views.add_argument("--overwrite", action="store_true", help="fit finished frames again")
     views.add_argument("--prior", help="as in fit; one that looks at keypoints")
-    views.add_argument("--body", help="as in fit")
-    views.add_argument("--gender", choices=("neutral", "male", "female"), default="neutral")
-    views.add_argument("--schema", help="keypoint schema (default: by the number of keypoints)")
-    views.add_argument("--focal", type=float, metavar="PX", help="of views without a camera file")
-    views.add_argument(
-        *("--image-size",),
-        nargs=2,
-        type=int,
-        metavar=("W", "H"),
-        help="pixels, of views of which no camera file and no picture says",
-    )
-    views.add_argument("--device", default="cpu")
-    views.add_argument("--threads", type=int, default=1, metavar="N", help="of the CPU")
-    views.add_argument("--dtype", choices=("float32", "float64"), default="float64")
-    views.add_argument(
-        "--mesh",
-        nargs="+",
-        choices=("obj", "glb", "ply", "none"),
-        default=["none"],
-        help="mesh files to write (default: none)",
-    )
-    views.add_argument("--no-overlay", action="store_true", help="draw no pictures")
-    views.add_argument("--renderer", choices=("auto", "pyrender", "raycast"), default="auto")
+    add_body(views)
+    add_seen(views, "of views without a camera file")
+    add_image_size(views, "pixels, of views of which no camera file and no picture says")
+    add_compute(views)
+    add_meshes(views, ["none"])
+    add_drawing(views)
     views.set_defaults(run=_run)
 
 

@@ -1,8 +1,84 @@
-"""What arguments of the command line mean that several verbs have."""
+"""Options that several verbs have, each said once; and what their arguments mean."""
 
 from __future__ import annotations
 
+import argparse
+
 from flowfit.models.errors import InputError
+
+
+def add_picture(parser: argparse.ArgumentParser) -> None:
+    """A picture and its keypoints, or the picture's size in its place."""
+    parser.add_argument("image", nargs="?", help="the picture (left out with --image-size)")
+    parser.add_argument("keypoints", help="its keypoints, as OpenPose writes them (JSON)")
+    add_image_size(parser, "pixels, in place of the picture")
+
+
+def add_image_size(parser: argparse.ArgumentParser, said: str) -> None:
+    """`--image-size W H`."""
+    option = parser.add_argument("--image-size", nargs=2, type=int, metavar=("W", "H"))
+    option.help = said
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """`--out DIR`, which must be given."""
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+
+
+def add_person(parser: argparse.ArgumentParser) -> None:
+    """`--person N`."""
+    parser.add_argument("--person", default="all", metavar="N", help="only this one, or all")
+
+
+def add_seen(
+    parser: argparse.ArgumentParser, focal: str = "default: EXIF's, else the diagonal"
+) -> None:
+    """How what was seen is read: `--schema`, `--focal`."""
+    parser.add_argument("--schema", help="keypoint schema (default: by the number of keypoints)")
+    parser.add_argument("--focal", type=float, metavar="PX", help=focal)
+
+
+def add_body(parser: argparse.ArgumentParser, *, gender: bool = True) -> None:
+    """`--body` and, where a folder may hold several, `--gender`."""
+    parser.add_argument(
+        "--body", help="SMPL file or folder, or open, open-low (default: $FLOWFIT_BODY, then open)"
+    )
+    if gender:
+        genders = ("neutral", "male", "female")
+        parser.add_argument("--gender", choices=genders, default="neutral", help="of --body DIR")
+
+
+def add_meshes(parser: argparse.ArgumentParser, default: list[str]) -> None:
+    """`--mesh FORMAT ...`."""
+    parser.add_argument(
+        "--mesh",
+        nargs="+",
+        choices=("obj", "glb", "ply", "none"),
+        default=default,
+        help=f"mesh files to write (default: {' '.join(default)})",
+    )
+
+
+def add_drawing(parser: argparse.ArgumentParser, off: str = "--no-overlay") -> None:
+    """The option that draws nothing, and `--renderer`."""
+    parser.add_argument(off, action="store_true", help="draw no pictures")
+    parser.add_argument("--renderer", choices=("auto", "pyrender", "raycast"), default="auto")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where is computed: `--device`, `--threads`."""
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of the CPU (default: 1)"
+    )
+
+
+def add_compute(parser: argparse.ArgumentParser, dtype: str = "float64") -> None:
+    """Where and in what numbers is computed: `--device`, `--threads`, `--dtype`."""
+    add_device(parser)
+    parser.add_argument(
+        "--dtype", choices=("float32", "float64"), default=dtype, help=f"default: {dtype}"
+    )
 
 
 def person_number(text: str) -> int | None:

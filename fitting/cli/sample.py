@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 
-from flowfit.fitting.cli.options import person_number, use_threads
+from flowfit.fitting.cli.options import (
+    add_body,
+    add_compute,
+    add_drawing,
+    add_out,
+    add_person,
+    add_picture,
+    add_seen,
+    person_number,
+    use_threads,
+)
 
 
 def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -17,9 +27,8 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
         description="Draw bodies from the posterior of each person and quantise them to a few. "
         "Writes for each person STEM_N_samples.npz and .png, and STEM_samples.json.",
     )
-    drawn.add_argument("image", nargs="?", help="the picture (left out with --image-size)")
-    drawn.add_argument("keypoints", help="its keypoints, as OpenPose writes them (JSON)")
-    drawn.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    add_picture(drawn)
+    add_out(drawn)
     drawn.add_argument(
         *("-n", "--samples"), type=int, default=4096, metavar="N", help="samples (default: 4096)"
     )
@@ -32,24 +41,12 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
         action="store_true",
         help="draw bodies along two random directions of the latent, too",
     )
-    drawn.add_argument(
-        *("--image-size",),
-        nargs=2,
-        type=int,
-        metavar=("W", "H"),
-        help="pixels, in place of the picture",
-    )
     drawn.add_argument("--prior", help="a posterior: built in, or a file (default: keypoint-flow)")
-    drawn.add_argument("--body", help="as in fit")
-    drawn.add_argument("--gender", choices=("neutral", "male", "female"), default="neutral")
-    drawn.add_argument("--schema", help="keypoint schema (default: by the number of keypoints)")
-    drawn.add_argument("--focal", type=float, metavar="PX", help="as in fit")
-    drawn.add_argument("--person", default="all", metavar="N", help="only this one, or all")
-    drawn.add_argument("--device", default="cpu")
-    drawn.add_argument("--threads", type=int, default=1, metavar="N", help="of the CPU")
-    drawn.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    drawn.add_argument("--no-overlay", action="store_true", help="draw no pictures")
-    drawn.add_argument("--renderer", choices=("auto", "pyrender", "raycast"), default="auto")
+    add_body(drawn)
+    add_seen(drawn)
+    add_person(drawn)
+    add_compute(drawn, "float32")
+    add_drawing(drawn)
     drawn.set_defaults(run=_run)
 
 
