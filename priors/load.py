@@ -20,7 +20,7 @@ from flowfit.priors.classical.prior import POSE_SIZE, UP_SIZE, PoseTerm, Rotatio
 from flowfit.priors.image.files import is_image_posterior, load_image_posterior
 from flowfit.priors.image.prior import ImagePrior
 from flowfit.priors.image.prohmr import read_prohmr
-from flowfit.priors.image.prohmr_prior import SeedPrior
+from flowfit.priors.image.prohmr_prior import ProHMRPrior
 from flowfit.priors.keypoints.draw_calibration import calibration_of
 from flowfit.priors.keypoints.files import load_posterior
 from flowfit.priors.keypoints.prior import FlowPrior
@@ -120,7 +120,7 @@ def _load_flow(name_or_path: str, *, dtype: torch.dtype, device: torch.device | 
     elif path.suffix in _PROHMR:
         opened = read_prohmr(path, dtype=dtype)
         opened.posterior.to(device)
-        return SeedPrior(path.stem, opened)
+        return ProHMRPrior(path.stem, opened)
     elif name_or_path in IMAGE_POSTERIORS:
         weights = resources.files("flowfit.priors") / "weights"
         path = Path(str(weights / IMAGE_POSTERIORS[name_or_path]))

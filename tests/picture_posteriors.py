@@ -1,4 +1,4 @@
-"""Small image posteriors with random weights, as files: this project's and the seed's."""
+"""Small image posteriors with random weights, as files: this project's and ProHMR's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from flowfit.priors.image.files import save_image_posterior
 from flowfit.priors.image.posterior import ImagePosterior
-from flowfit.priors.image.prohmr import SeedHead
+from flowfit.priors.image.prohmr import ProHMRHead
 from flowfit.priors.keypoints.files import load_posterior
 from flowfit.priors.networks.flow import ConditionalFlow
 from flowfit.priors.networks.resnet import ResNet
@@ -35,12 +35,12 @@ def write_image_posterior(folder: Path, *, seed: int = 0) -> Path:
     return path
 
 
-def write_seed_checkpoint(folder: Path) -> Path:
+def write_prohmr_checkpoint(folder: Path) -> Path:
     """A file in ProHMR's layout with random weights; its bodies are near the rest pose."""
     torch.manual_seed(0)
     backbone = ResNet(50, width=4)
     flow = ConditionalFlow(144, CONTEXT, hidden=16, steps=2, blocks=1, batch_norm=True)
-    head = SeedHead(CONTEXT, 16)
+    head = ProHMRHead(CONTEXT, 16)
     rest = torch.eye(3)[:, :2].T.flatten().repeat(24)
     rest[:6] = torch.tensor([1.0, 0, 0, 0, -1, 0])  # upright before an OpenCV camera
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,8 +20,11 @@ def wheel(tmp_path_factory) -> Path:
     """A wheel of this checkout, built without network."""
     pytest.importorskip("setuptools", reason="setuptools builds the wheel")
     folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a build leaves files behind
+    unpacked = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info", "out", "runs")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=unpacked)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check"]
-    command += ["--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT)]
+    command += ["--no-deps", "--no-build-isolation", "-w", str(folder), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
     return next(folder.glob("*.whl"))

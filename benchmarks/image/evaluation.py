@@ -1,4 +1,4 @@
-"""The seed's tables for the image posterior, on drawn pictures of people from unseen recordings.
+"""ProHMR's tables for the image posterior, on drawn pictures of people from unseen recordings.
 
     python -m benchmarks.image.evaluation --mocap MOCAP/test --page docs/evaluation.md
 

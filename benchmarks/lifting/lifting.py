@@ -1,4 +1,4 @@
-"""How good lifting 2D skeletons to 3D is, and the seed's Figure 4.
+"""How good lifting 2D skeletons to 3D is, and ProHMR's Figure 4.
 
     python -m benchmarks.lifting.lifting --mocap MOCAP/test --train MOCAP/train --regressor
     REGRESSOR

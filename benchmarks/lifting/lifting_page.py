@@ -1,4 +1,4 @@
-"""What `benchmarks.lifting.lifting` found, as tables and as the seed's Figure 4."""
+"""What `benchmarks.lifting.lifting` found, as tables and as ProHMR's Figure 4."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def markdown(content: dict[str, Any]) -> str:
 
 
 def plot(content: dict[str, Any], path: Path) -> None:
-    """Figure 4 of the seed's supplementary: the posterior alone, and beside the others."""
+    """Figure 4 of ProHMR's supplementary: the posterior alone, and beside the others."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -33,7 +33,7 @@ from flowfit.priors.data.pictures.augment import PictureAugmentation
 from flowfit.priors.image.prohmr_prior import normalised
 from flowfit.priors.training.image import ImageTrainer
 from flowfit.priors.training.image_config import CONFIGS
-from flowfit.priors.training.image_learners import SeedLearner
+from flowfit.priors.training.image_learners import ProHMRLearner
 from flowfit.priors.training.image_losses import truth_of
 
 PICTURES = 32
@@ -66,7 +66,7 @@ def main() -> None:
         mixture = mix({"a": people}, {"a": 1.0})
         config = replace(CONFIGS["prohmr"], batch=args.batch, augmentation=_STILL, steps=args.steps)
 
-        learner = SeedLearner(config, body, device=args.device, mixed=args.mixed)
+        learner = ProHMRLearner(config, body, device=args.device, mixed=args.mixed)
         parameters = sum(p.numel() for p in learner.model.parameters())
         trainer = ImageTrainer(config, learner, mixture, folder / "time", device=args.device)
         trainer.step()
@@ -94,8 +94,8 @@ def main() -> None:
         "curve": curve,
         **conditions(),
     }
-    write_json(args.out / "seed_size.json", content)
-    text = markdown(json.loads((args.out / "seed_size.json").read_text(encoding="utf-8")))
+    write_json(args.out / "prohmr_size.json", content)
+    text = markdown(json.loads((args.out / "prohmr_size.json").read_text(encoding="utf-8")))
     print(text)
     if args.page is not None:
         put_between_marks(args.page, "seed size", text)
@@ -115,7 +115,7 @@ def learn_by_heart(
         falling=0.5,
         losses=replace(config.losses, adversarial=0.0),
     )
-    learner = SeedLearner(config, find_body("open"), device=args.device, mixed=args.mixed)
+    learner = ProHMRLearner(config, find_body("open"), device=args.device, mixed=args.mixed)
     drop_nothing(learner.model)
     trainer = ImageTrainer(config, learner, mixture, folder / "heart", device=args.device)
     everybody = trainer.reader.read(mixture.sets[0])

@@ -1,4 +1,4 @@
-"""How good fits to several views are, beside the seed's refinement and triangulation.
+"""How good fits to several views are, beside ProHMR's refinement and triangulation.
 
     python -m benchmarks.several_views.multiview --mocap MOCAP/test --page docs/multiview.md
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
 from benchmarks.one_view.single_image import JOINTS
-from benchmarks.several_views.prohmr_multiview import refine_like_the_seed
+from benchmarks.several_views.prohmr_multiview import refine_like_prohmr
 from benchmarks.several_views.rigs import (
     Filmed,
     disturbed,
@@ -125,9 +125,9 @@ def compare(bench: Bench, filmed: Filmed) -> dict[str, Any]:
     found["one view, the mode"] = errors(joints, in_views, seen)
     single = fit_seen(flat, body, bench.prior, RECIPES["flow"]).joints3d.unflatten(0, (-1, views))
     found["one view, flow fitting"] = errors(single, in_views, seen)
-    refined = refine_like_the_seed(given, seen)
+    refined = refine_like_prohmr(given, seen)
     joints = body.joints(refined.betas[:, None], refined.rotations)
-    found["the seed's refinement"] = errors(joints, in_views, seen)
+    found["ProHMR's refinement"] = errors(joints, in_views, seen)
     share = seen / seen.sum(-1, keepdim=True)
     mean = mean_body(modes, share)
     turned = torch.cat((modes.rotations[:, :, :1], repeated(mean.rotations[:, 1:], views)), 2)

@@ -1,4 +1,4 @@
-"""The seed's multi-view refinement, re-stated to be compared with: ProHMR (ICCV 2021).
+"""ProHMR's multi-view refinement, re-stated to be compared with: ProHMR (ICCV 2021).
 
 Every view keeps a latent of its own, z_v, and they are pulled together:
 
@@ -6,7 +6,7 @@ Every view keeps a latent of its own, z_v, and they are pulled together:
 
 over the 23 body rotation matrices, not the root's. Keypoints and cameras are not looked at beyond
 what the posterior was told; betas are the mean over the views. One L-BFGS over the summed energy of
-the batch, as in the seed's fitting (`benchmarks.solvers.prohmr_optimizer`).
+the batch, as in ProHMR's fitting (`benchmarks.solvers.prohmr_optimizer`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Refined(NamedTuple):
 
     Attributes:
         rotations: (F, V, 24, 3, 3). betas: (F, S), the views' mean.
-        energy: (F,) the seed's, halved.
+        energy: (F,) ProHMR's, halved.
     """
 
     rotations: Tensor
@@ -44,12 +44,12 @@ class Refined(NamedTuple):
     energy: Tensor
 
 
-def refine_like_the_seed(given: FlowGiven, seen: Tensor, steps: int = STEPS_DEMO) -> Refined:
+def refine_like_prohmr(given: FlowGiven, seen: Tensor, steps: int = STEPS_DEMO) -> Refined:
     """Refine F frames of V views.
 
     Args:
         given: the posteriors of (F V) views, frame after frame.
-        seen: (F, V) views that saw the person; the others are left out, which the seed, where all
+        seen: (F, V) views that saw the person; the others are left out, which ProHMR, where all
             views always do, has no need to. steps: L-BFGS calls of 20 iterations each.
     """
     context = given.context
@@ -64,7 +64,7 @@ def refine_like_the_seed(given: FlowGiven, seen: Tensor, steps: int = STEPS_DEMO
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        energy = seed_energy(given, latent, seen).sum()
+        energy = prohmr_energy(given, latent, seen).sum()
         energy.backward()  # type: ignore[no-untyped-call]
         return energy
 
@@ -78,13 +78,13 @@ def refine_like_the_seed(given: FlowGiven, seen: Tensor, steps: int = STEPS_DEMO
         before = now
     with torch.no_grad():
         rotations, betas = _bodies(given, latent, seen.shape[1])
-        energy = seed_energy(given, latent, seen)
+        energy = prohmr_energy(given, latent, seen)
     share = (seen / seen.sum(1, keepdim=True))[..., None]
     return Refined(rotations, (share * betas).sum(1), energy)
 
 
-def seed_energy(given: FlowGiven, latent: Tensor, seen: Tensor) -> Tensor:
-    """The seed's energy (F,) of latents (F V, D); half of it, as every energy here."""
+def prohmr_energy(given: FlowGiven, latent: Tensor, seen: Tensor) -> Tensor:
+    """ProHMR's energy (F,) of latents (F V, D); half of it, as every energy here."""
     views = seen.shape[1]
     rotations, _ = _bodies(given, latent, views)
     counts = seen[..., None, None, None].to(latent)

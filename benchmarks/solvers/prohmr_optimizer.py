@@ -1,4 +1,4 @@
-"""The seed's optimizer, re-stated faithfully to be compared with: ProHMR's fitting (ICCV 2021).
+"""ProHMR's optimizer, re-stated faithfully to be compared with: ProHMR's fitting (ICCV 2021).
 
 One L-BFGS over the summed energy of the whole batch. What is known to be wrong with it is kept:
 
@@ -32,8 +32,8 @@ _SIX = 144  # numbers of the 24 rotations
 
 
 @dataclass(frozen=True, eq=False)
-class SeedFit:
-    """What the seed's optimizer did.
+class ProHMRFit:
+    """What ProHMR's optimizer did.
 
     Attributes:
         state: where it ended. evaluations: of energy and gradient. seconds: CPU time.
@@ -46,14 +46,14 @@ class SeedFit:
     curve: list[tuple[float, float]]
 
 
-def fit_like_the_seed(objective: Objective, start: State, steps: int = STEPS_DEMO) -> SeedFit:
-    """Minimise an objective over (z, translation) as the seed does; see `fits_like_the_seed`."""
-    return fits_like_the_seed(objective, start, (steps,))[0]
+def fit_like_prohmr(objective: Objective, start: State, steps: int = STEPS_DEMO) -> ProHMRFit:
+    """Minimise an objective over (z, translation) as ProHMR does; see `fits_like_prohmr`."""
+    return fits_like_prohmr(objective, start, (steps,))[0]
 
 
-def fits_like_the_seed(
+def fits_like_prohmr(
     objective: Objective, start: State, steps: tuple[int, ...] = (STEPS_DEMO, STEPS_EVALUATION)
-) -> list[SeedFit]:
+) -> list[ProHMRFit]:
     """The same run, stopped after several numbers of steps.
 
     Args:
@@ -74,16 +74,16 @@ def fits_like_the_seed(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        energy = seed_energy(objective, latent, transl).sum()
+        energy = prohmr_energy(objective, latent, transl).sum()
         energy.backward()  # type: ignore[no-untyped-call]
         curve.append((time.process_time() - began, float(energy.detach())))
         return energy
 
-    def so_far() -> SeedFit:
+    def so_far() -> ProHMRFit:
         state = State(latent.detach().clone(), transl.detach().clone())
-        return SeedFit(state, len(curve), time.process_time() - began, list(curve))
+        return ProHMRFit(state, len(curve), time.process_time() - began, list(curve))
 
-    found: list[SeedFit] = []
+    found: list[ProHMRFit] = []
     before: float | None = None
     for done in range(steps[-1]):
         if done in steps:
@@ -101,8 +101,8 @@ def fits_like_the_seed(
     return found + [last] * (len(steps) - len(found))
 
 
-def seed_energy(objective: Objective, latent: Tensor, transl: Tensor) -> Tensor:
-    """`Objective.evaluate`'s energy (B,) the seed's way: for autograd, over the whole mesh."""
+def prohmr_energy(objective: Objective, latent: Tensor, transl: Tensor) -> Tensor:
+    """`Objective.evaluate`'s energy (B,) ProHMR's way: for autograd, over the whole mesh."""
     prior, problem, body = objective.prior, objective.problem, objective.body
     assert isinstance(prior, FlowGiven)
     vectors = decode_with_nflows(prior.posterior.flow, latent, prior.context)

@@ -1,4 +1,4 @@
-"""How much sooner the solver reaches the energy at which the seed's optimizer ends.
+"""How much sooner the solver reaches the energy at which ProHMR's optimizer ends.
 
     python -m benchmarks.solvers.solver --mocap MOCAP/val [--wide WIDE.safetensors] --page
     docs/solver.md python -m benchmarks.solvers.solver --quick
@@ -6,8 +6,8 @@
 
 Both minimise the objective of recipe `prohmr` over the latent and the translation, on the same
 people, body and flow, from the same start: the posterior's mode. CPU time, one thread. "Sooner" is
-the seed's CPU time for its usual ten steps, divided by the solver's until its summed energy is no
-higher than the seed's at the end. Beside it: how far each person's energy is above the lowest one
+ProHMR's CPU time for its usual ten steps, divided by the solver's until its summed energy is no
+higher than ProHMR's at the end. Beside it: how far each person's energy is above the lowest one
 known. `--wide` adds a posterior whose flow has 1,024 hidden units.
 
 `--quick` uses the eight mean poses of the built-in mixture (and the coarse mesh for 64 people),
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
 from benchmarks.one_view.single_image import JOINTS
-from benchmarks.solvers.prohmr_optimizer import SeedFit, fit_like_the_seed, fits_like_the_seed
+from benchmarks.solvers.prohmr_optimizer import ProHMRFit, fit_like_prohmr, fits_like_prohmr
 from benchmarks.solvers.solver_page import BASELINE_BATCHES, markdown, plot
 from flowfit.fitting.energy.objective import Objective, State
 from flowfit.fitting.energy.problem import FitProblem
@@ -49,7 +49,7 @@ from flowfit.priors.keypoints.prior import FlowPrior
 from flowfit.priors.load import load
 from flowfit.priors.networks import bound_flow
 
-# as in the seed system's measurement: a little noise, one keypoint in fifty far off
+# as in ProHMR system's measurement: a little noise, one keypoint in fifty far off
 DETECTOR = Detector(noise=0.6, outliers=0.02, outlier_size=0.2, missed=0.0, hidden_limbs=0.0)
 BUILT_IN = "keypoint-flow"
 FAST = Options(tolerance=0.0)
@@ -101,7 +101,7 @@ def main() -> None:
     if args.wide is not None:
         flows["hidden 1024"] = str(args.wide)
     content: dict[str, Any] = {
-        "what": "time to the energy at which the seed's optimizer ends",
+        "what": "time to the energy at which ProHMR's optimizer ends",
         "body": f"{body.name}, {body.num_vertices} vertices",
         "seed": args.seed,
         **conditions(),
@@ -143,7 +143,7 @@ def measure_flow(maker: PeopleMaker, body: Body, prior: str, seed: int) -> dict[
         objective, start = build(people, body, flow)
         truth = body.joints(people.betas, people.rotations)
         if batch in BASELINE_BATCHES:
-            found["batches"][batch] = against_the_seed(objective, start, truth, batch)
+            found["batches"][batch] = against_prohmr(objective, start, truth, batch)
         if batch > 1:
             found["batches"].setdefault(batch, {})["ours"] = ours_alone(objective, start)
     if prior == BUILT_IN:  # it takes a quarter of an hour with a wide one
@@ -156,36 +156,35 @@ def measure_flow(maker: PeopleMaker, body: Body, prior: str, seed: int) -> dict[
     return found
 
 
-def against_the_seed(
-    objective: Objective, start: State, truth: Tensor, batch: int
-) -> dict[str, Any]:
-    """The seed's optimizer and the solver on the same people, in batches of 1 or all at once."""
+def against_prohmr(objective: Objective, start: State, truth: Tensor, batch: int) -> dict[str, Any]:
+    """ProHMR's optimizer and the solver on the same people, in batches of 1 or all at once."""
     count = len(start.transl)
     groups = [torch.tensor([i]) for i in range(count)] if batch == 1 else [torch.arange(count)]
     rows = []
     for group in groups:
         part, begin = objective.rows(group), start.rows(group)
-        seed_fit, longer = fits_like_the_seed(part, begin)
-        rows.append(compare(part, begin, truth[group], seed_fit, longer))
-    speedups = [r["seed_seconds"] / r["ours_seconds_to_it"] for r in rows]
-    joined = {k: torch.cat([r[k] for r in rows]) for k in ("seed", "ours", "best", "start")}
+        prohmr_fit, longer = fits_like_prohmr(part, begin)
+        rows.append(compare(part, begin, truth[group], prohmr_fit, longer))
+    speedups = [r["prohmr_seconds"] / r["ours_seconds_to_it"] for r in rows]
+    joined = {k: torch.cat([r[k] for r in rows]) for k in ("prohmr", "ours", "best", "start")}
     above = joined["ours"] / joined["best"] - 1
     people = float(count)
     return {
         "people": count,
-        "seed_evaluations": sum(r["seed_evaluations"] for r in rows) / len(rows),
-        "seed_ms_a_person": 1000 * sum(r["seed_seconds"] for r in rows) / people,
+        "prohmr_evaluations": sum(r["prohmr_evaluations"] for r in rows) / len(rows),
+        "prohmr_ms_a_person": 1000 * sum(r["prohmr_seconds"] for r in rows) / people,
         "ours_iterations_to_it": sum(r["ours_iterations_to_it"] for r in rows) / len(rows),
         "ours_ms_a_person_to_it": 1000 * sum(r["ours_seconds_to_it"] for r in rows) / people,
-        "sooner": sum(r["seed_seconds"] for r in rows) / sum(r["ours_seconds_to_it"] for r in rows),
+        "sooner": sum(r["prohmr_seconds"] for r in rows)
+        / sum(r["ours_seconds_to_it"] for r in rows),
         "reached_share": sum(r["reached"] for r in rows) / len(rows),
         "sooner_least": min(speedups),
         "sooner_median": statistics.median(speedups),
-        "seed_above_best_percent": 100 * (joined["seed"] / joined["best"] - 1).mean().item(),
+        "prohmr_above_best_percent": 100 * (joined["prohmr"] / joined["best"] - 1).mean().item(),
         "converged_ms_a_person": 1000 * sum(r["converged_seconds"] for r in rows) / people,
-        "converged_sooner": sum(r["seed_seconds"] for r in rows)
+        "converged_sooner": sum(r["prohmr_seconds"] for r in rows)
         / sum(r["converged_seconds"] for r in rows),
-        "converged_below_seed_share": (joined["ours"] <= joined["seed"]).float().mean().item(),
+        "converged_below_prohmr_share": (joined["ours"] <= joined["prohmr"]).float().mean().item(),
         "converged_within_0.1_percent_share": (above < 1e-3).float().mean().item(),
         "pa_mpjpe_mm": {
             k: sum(r["pa"][k] * r["people"] for r in rows) / people for k in rows[0]["pa"]
@@ -195,15 +194,15 @@ def against_the_seed(
 
 
 def compare(
-    objective: Objective, start: State, truth: Tensor, seed_fit: SeedFit, longer: SeedFit
+    objective: Objective, start: State, truth: Tensor, prohmr_fit: ProHMRFit, longer: ProHMRFit
 ) -> dict[str, Any]:
     """One group of people, fitted together."""
 
     def energy(state: State) -> Tensor:
         return objective.evaluate(state, 0).energy
 
-    by_seed, by_longer = energy(seed_fit.state), energy(longer.state)
-    goal = float(by_seed.sum())
+    by_prohmr, by_longer = energy(prohmr_fit.state), energy(longer.state)
+    goal = float(by_prohmr.sum())
     iterations, seconds_to_it, reached = first_below(objective, start, goal)
     curve = []
     for more in ITERATIONS:
@@ -212,36 +211,36 @@ def compare(
         curve.append((seconds, total, error(objective, solution.state, truth)))
     seconds, ours = timed(lambda: minimize(objective, start, 60, TO_THE_END))
     best = torch.stack((
-        by_seed, by_longer, ours.energy,
+        by_prohmr, by_longer, ours.energy,
         minimize(objective, start, 300, EXACT).energy,
         minimize(objective, longer.state, 300, EXACT).energy,
     )).amin(0)  # fmt: skip
     return {
         "people": len(start.transl),
-        "seed_seconds": seed_fit.seconds,
-        "seed_evaluations": seed_fit.evaluations,
+        "prohmr_seconds": prohmr_fit.seconds,
+        "prohmr_evaluations": prohmr_fit.evaluations,
         "ours_iterations_to_it": iterations,
         "ours_seconds_to_it": seconds_to_it,
         "reached": reached,
         "converged_seconds": seconds,
         "start": energy(start),
-        "seed": by_seed,
+        "prohmr": by_prohmr,
         "ours": ours.energy,
         "best": best,
         "pa": {
             "start": error(objective, start, truth),
-            "seed, 10 steps": error(objective, seed_fit.state, truth),
+            "seed, 10 steps": error(objective, prohmr_fit.state, truth),
             "seed, 30 steps": error(objective, longer.state, truth),
             "ours": error(objective, ours.state, truth),
         },
-        "curves": {"seed": longer.curve, "ours": curve, "goal": goal},
+        "curves": {"prohmr": longer.curve, "ours": curve, "goal": goal},
     }
 
 
 def first_below(objective: Objective, start: State, goal: float) -> tuple[int, float, bool]:
     """Fewest iterations after which the summed energy is at the goal, and their CPU seconds.
 
-    Where it never is, because the seed's optimizer found another valley: all iterations, and False.
+    Where it never is, because ProHMR's optimizer found another valley: all iterations, and False.
     """
     for iterations in ITERATIONS:
         seconds, solution = timed(lambda n=iterations: minimize(objective, start, n, FAST))
@@ -251,7 +250,7 @@ def first_below(objective: Objective, start: State, goal: float) -> tuple[int, f
 
 
 def ours_alone(objective: Objective, start: State) -> dict[str, Any]:
-    """The solver on batches of which the seed's optimizer would take too long.
+    """The solver on batches of which ProHMR's optimizer would take too long.
 
     In chunks, as `fit_people` does: the matrices of more people do not fit the caches.
     """
@@ -381,7 +380,7 @@ def company(maker: PeopleMaker, body: Body, seed: int) -> dict[str, Any]:
 def quick(seed: int) -> dict[str, Any]:
     """Both speedups on few people, in under a minute.
 
-    The 64 have the coarse mesh: with the other one the seed's optimizer alone takes half a minute.
+    The 64 have the coarse mesh: with the other one ProHMR's optimizer alone takes half a minute.
     """
     flow, gmm = load("keypoint-flow"), load("gmm")
     assert isinstance(flow, FlowPrior)
@@ -398,17 +397,17 @@ def quick(seed: int) -> dict[str, Any]:
         maker = PeopleMaker(body, mean, None, BODY25, DETECTOR, Scenery())
         people = maker.draw(64, torch.Generator().manual_seed(seed))
         objective, start = build(people, body, flow)
-        by_seed, ours = [], []
+        by_prohmr, ours = [], []
         for rows in groups:
             part, begin = objective.rows(rows), start.rows(rows)
-            by_seed.append(fit_like_the_seed(part, begin))
-            goal = part.evaluate(by_seed[-1].state, 0).energy.sum()
+            by_prohmr.append(fit_like_prohmr(part, begin))
+            goal = part.evaluate(by_prohmr[-1].state, 0).energy.sum()
             ours.append(first_below(part, begin, float(goal)))
-        seconds = sum(fit.seconds for fit in by_seed), sum(one[1] for one in ours)
+        seconds = sum(fit.seconds for fit in by_prohmr), sum(one[1] for one in ours)
         found[name] = round(seconds[0] / seconds[1], 1)
         found[f"{name}_reached"] = all(one[2] for one in ours)
         found[f"{name}_evaluations_iterations"] = [
-            statistics.mean(fit.evaluations for fit in by_seed),
+            statistics.mean(fit.evaluations for fit in by_prohmr),
             statistics.mean(one[0] for one in ours),
         ]
         who = "64 together" if len(groups) == 1 else f"{len(groups)} people one by one"

@@ -7,11 +7,11 @@ from typing import Any
 
 from benchmarks.hardware import conditions_line
 
-BASELINE_BATCHES = (1, 64)  # on which the seed's optimizer runs, too
+BASELINE_BATCHES = (1, 64)  # on which ProHMR's optimizer runs, too
 
 
 def plot(content: dict[str, Any], path: Path) -> None:
-    """Energy against time, for the batches that the seed's optimizer ran on."""
+    """Energy against time, for the batches that ProHMR's optimizer ran on."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -23,7 +23,7 @@ def plot(content: dict[str, Any], path: Path) -> None:
         for axis, batch in zip(row, BASELINE_BATCHES, strict=True):
             curves = of_flow["batches"][batch]["curves"]
             people = 1 if batch == 1 else batch
-            for label, color in (("seed", "#999999"), ("ours", "#3a9a5b")):
+            for label, color in (("prohmr", "#999999"), ("ours", "#3a9a5b")):
                 seconds = [max(point[0], 1e-4) / people for point in curves[label]]
                 energies = [point[1] / people for point in curves[label]]
                 axis.plot(seconds, energies, color=color, label=label, marker=".", markersize=3)
@@ -45,7 +45,7 @@ def markdown(content: dict[str, Any]) -> str:
     lines += [
         "| flow | batch | seed: evaluations, ms | ours to its energy: iterations, ms | "
         "sooner: in sum, median | reached | ours to the end: ms, sooner | "
-        "at or below the seed | within 0.1 % of the best | "
+        "at or below ProHMR | within 0.1 % of the best | "
         "seed above the best |",
         "| --- " * 10 + "|",
     ]
@@ -54,13 +54,14 @@ def markdown(content: dict[str, Any]) -> str:
             if "sooner" not in b:
                 continue
             lines.append(
-                f"| {name} | {batch} | {b['seed_evaluations']:.0f}, {b['seed_ms_a_person']:.0f} | "
+                f"| {name} | {batch} | "
+                f"{b['prohmr_evaluations']:.0f}, {b['prohmr_ms_a_person']:.0f} | "
                 f"{b['ours_iterations_to_it']:.1f}, {b['ours_ms_a_person_to_it']:.1f} | "
                 f"{b['sooner']:.0f}, {b['sooner_median']:.0f} | {100 * b['reached_share']:.0f} % | "
                 f"{b['converged_ms_a_person']:.0f}, "
-                f"{b['converged_sooner']:.0f} | {100 * b['converged_below_seed_share']:.1f} % | "
+                f"{b['converged_sooner']:.0f} | {100 * b['converged_below_prohmr_share']:.1f} % | "
                 f"{100 * b['converged_within_0.1_percent_share']:.1f} % | "
-                f"{b['seed_above_best_percent']:.1f} % |"
+                f"{b['prohmr_above_best_percent']:.1f} % |"
             )
     lines += ["", "| flow | batch | 8 iterations: CPU ms a person | by the clock: 1, 2 threads |"]
     lines += ["| --- " * 4 + "|"]

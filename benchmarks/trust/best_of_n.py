@@ -1,4 +1,4 @@
-"""The best of n bodies: drawn from the posterior, and from what stands beside it in the seed."""
+"""The best of n bodies: drawn from the posterior, and from what stands beside it in ProHMR."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST = 4096
 QUANTISED = (5, 10, 25)
 BEST_OF = tuple(sorted({*(2**k for k in range(13)), *QUANTISED}))
 SIGMAS = (0.01, 0.10, 0.20)  # metres
-VOXEL = 2.0 / 64  # metres: 64 voxels over two metres, as the volumes of the seed's reference [14]
+VOXEL = 2.0 / 64  # metres: 64 voxels over two metres, as the volumes of ProHMR's reference [14]
 _POOL = 20_000  # poses of the training set to draw from
 _MIRRORED = [
     (LIMBS[i], LIMBS[i + 1]) for i in range(0, len(LIMBS), 2)
@@ -107,7 +107,7 @@ def heatmap_draws(joints: Tensor, generator: torch.Generator) -> Tensor:
     """Draws (S, 24, 3) of a heatmap a joint, whose voxels have the shares of the samples in them.
 
     The best factorized posterior there can be: its marginals are the posterior's own. Each joint
-    takes a voxel by itself, and a place anywhere in it (the seed's supplement, section 1).
+    takes a voxel by itself, and a place anywhere in it (ProHMR's supplement, section 1).
     """
     count, many = joints.shape[:2]
     whose = torch.randint(count, (count, many), generator=generator)

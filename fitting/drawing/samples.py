@@ -1,6 +1,6 @@
 """Pictures of what a person could be: the likeliest body, the modes, bodies along the latent.
 
-Colours as in the seed: the posterior's mode pink, samples purple and yellow by turns.
+Colours as in ProHMR: the posterior's mode pink, samples purple and yellow by turns.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Several pictures of one moment, no cameras: bodies averaged, and the seed's refinement.
+"""Several pictures of one moment, no cameras: bodies averaged, and ProHMR's refinement.
 
-Every view has a posterior of its own. The seed pulls their latents together: it minimises
+Every view has a posterior of its own. ProHMR pulls their latents together: it minimises
 
     sum over v of |z_v|^2 + 300^2 sum over v of |R_v - mean R|^2
 
@@ -17,7 +17,7 @@ from flowfit.models.alignment import nearest_rotations
 from flowfit.models.kinematics import NUM_JOINTS
 from flowfit.models.rotations import rotation_6d_to_matrix
 from flowfit.priors.base import Pose
-from flowfit.priors.image.prohmr_prior import SeedGiven
+from flowfit.priors.image.prohmr_prior import ProHMRGiven
 from flowfit.priors.keypoints.posterior import ROTATION_NUMBERS
 from flowfit.priors.keypoints.prior import FlowGiven
 from flowfit.priors.networks.bound_flow import BoundFlow
@@ -34,10 +34,10 @@ def averaged(pose: Pose) -> Pose:
     return Pose(rotations, pose.betas.mean(0, keepdim=True).expand_as(pose.betas))
 
 
-def refined(given: FlowGiven | SeedGiven) -> Pose:
-    """The seed's refinement of V views of one person.
+def refined(given: FlowGiven | ProHMRGiven) -> Pose:
+    """ProHMR's refinement of V views of one person.
 
-    Its bodies are pulled together and not made equal, as in the seed.
+    Its bodies are pulled together and not made equal, as in ProHMR.
     """
     start = given.start()
     assert start is not None
@@ -65,7 +65,7 @@ def refined(given: FlowGiven | SeedGiven) -> Pose:
 
 
 def energy_and_gradient(flow: BoundFlow, latent: Tensor) -> tuple[Tensor, Tensor]:
-    """What the seed minimises, halved as every energy here, of V latents (V, D); its gradient."""
+    """What ProHMR minimises, halved as every energy here, of V latents (V, D); its gradient."""
     vectors, pull_back = flow.linearize(latent)
     with torch.enable_grad():
         vectors = vectors.requires_grad_(True)

@@ -12,10 +12,10 @@ from flowfit.fitting.evaluation.prohmr_views import averaged, refined
 from flowfit.fitting.evaluation.ways import KEYPOINTS, Priors, given_of
 from flowfit.models.body import Body
 from flowfit.priors.base import Pose
-from flowfit.priors.image.prohmr_prior import SeedGiven
+from flowfit.priors.image.prohmr_prior import ProHMRGiven
 from flowfit.priors.keypoints.prior import FlowGiven
 
-ALONE, AVERAGED, REFINED = "each alone", "averaged", "the seed's refinement"
+ALONE, AVERAGED, REFINED = "each alone", "averaged", "ProHMR's refinement"
 
 
 def judge_views(people: Watched, body: Body, priors: Priors, joints: Joints) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def judge_views(people: Watched, body: Body, priors: Priors, joints: Joints) -> 
         given = given_of(told, people, body, priors)
         start = given.start()
         assert start is not None
-        assert isinstance(given, (FlowGiven, SeedGiven))
+        assert isinstance(given, (FlowGiven, ProHMRGiven))
         alone = given.decode(start.latent)
         ways: dict[str, list[Pose]] = {ALONE: [], AVERAGED: [], REFINED: []}
         for views in rows:

@@ -213,7 +213,7 @@ def _with_shape(objective: Objective, state: State, factor: float) -> Evaluation
 
 
 def after_fit(around: Surroundings, count: int, modes: int, seed: int = 0) -> AfterFit:
-    """Weighted draws and what they say. The seed and the person alone decide.
+    """Weighted draws and what they say. ProHMR and the person alone decide.
 
     Args:
         around: of the person. count: n. modes: how many bodies to quantise to.

@@ -104,7 +104,7 @@ def sample(
     """Draw bodies from the posterior of everyone whose keypoints are in an OpenPose file.
 
     Nothing is fitted: these are the bodies that the prior thinks of, given the keypoints. The first
-    sample is the posterior's mode. A person's samples depend on the seed and on that person alone.
+    sample is the posterior's mode. A person's samples depend on ProHMR and on that person alone.
 
     Args:
         image, keypoints, out, image_size, body, gender, schema, focal, person, device, renderer:

@@ -28,7 +28,7 @@ from flowfit.priors.training.image_config import (
     check_image_config,
     read_image_config,
 )
-from flowfit.priors.training.image_learners import FusedLearner, SeedLearner
+from flowfit.priors.training.image_learners import FusedLearner, ProHMRLearner
 
 BASE = "keypoint_flow.safetensors"  # the built-in keypoint posterior
 _SYNTHETIC = "synthetic pictures: people drawn in front of noise and shapes; no photograph"
@@ -88,10 +88,10 @@ def train_image(
     if (mocap is None) == (datasets is None):
         raise InputError("give --mocap DIR to make pictures up, or --dataset FILE.npz, not both")
     whose = find_body(body)
-    learner: FusedLearner | SeedLearner
+    learner: FusedLearner | ProHMRLearner
     first = None if start is None else Path(start)
     if settings.kind == "prohmr":
-        learner = SeedLearner(settings, whose, device=device, mixed=mixed, start=first)
+        learner = ProHMRLearner(settings, whose, device=device, mixed=mixed, start=first)
     else:
         stands_on = _built_in_base() if base is None else Path(base)
         learner = FusedLearner(settings, whose, stands_on, device=device, mixed=mixed, start=first)

@@ -1,4 +1,4 @@
-"""Opens checkpoints of the ProHMR release: the posterior in the seed's form.
+"""Opens checkpoints of the ProHMR release: the posterior in ProHMR's form.
 
 The file is a Lightning checkpoint, a zip with a pickle that names classes which are not installed
 (its callbacks). It is read by an unpickler that knows tensors only: Lightning's own classes become
@@ -43,7 +43,7 @@ _TENSORS = {
 _INERT = ("pytorch_lightning.", "lightning.", "yacs.", "omegaconf.", "argparse.")
 
 
-class SeedHead(nn.Module):
+class ProHMRHead(nn.Module):
     """Camera and betas from the condition alone: linear, ReLU, linear, added to a mean."""
 
     init_cam: Tensor
@@ -64,7 +64,7 @@ class SeedHead(nn.Module):
         return betas + self.init_betas[0], camera + self.init_cam[0]
 
 
-class SeedPosterior(nn.Module):
+class ProHMRPosterior(nn.Module):
     """ProHMR: image network, flow over the rotations (or joints), head.
 
     Attributes:
@@ -72,7 +72,7 @@ class SeedPosterior(nn.Module):
     """
 
     def __init__(
-        self, flow: ConditionalFlow, head: SeedHead | None, backbone: ResNet | None
+        self, flow: ConditionalFlow, head: ProHMRHead | None, backbone: ResNet | None
     ) -> None:
         super().__init__()
         self.flow, self.head, self.backbone = flow, head, backbone
@@ -101,7 +101,7 @@ class Opened:
         sizes: what was inferred from the shapes.
     """
 
-    posterior: SeedPosterior
+    posterior: ProHMRPosterior
     left_over: tuple[str, ...]
     sizes: dict[str, int]
 
@@ -130,7 +130,7 @@ def read_prohmr(path: Path, *, dtype: torch.dtype = torch.float32) -> Opened:
         first = head_state.get("layers.0.weight")
         if first is None or first.ndim != 2:
             raise InputError(f"{path}: the head has no layers.0.weight")
-        head = SeedHead(first.shape[1], first.shape[0])
+        head = ProHMRHead(first.shape[1], first.shape[0])
     backbone_state = {
         k.removeprefix(_BACKBONE): v for k, v in state.items() if k.startswith(_BACKBONE)
     }
@@ -143,7 +143,7 @@ def read_prohmr(path: Path, *, dtype: torch.dtype = torch.float32) -> Opened:
         _load(path, "backbone", backbone, _without(backbone_state, classifier))
     used = (_FLOW, _HEAD) + ((_BACKBONE,) if backbone is not None else ())
     left = tuple(sorted(k for k in state if not k.startswith(used) and not _NOT_READ.match(k)))
-    posterior = SeedPosterior(flow, head, backbone).to(dtype).eval().requires_grad_(False)
+    posterior = ProHMRPosterior(flow, head, backbone).to(dtype).eval().requires_grad_(False)
     return Opened(posterior, left, sizes)
 
 
@@ -154,15 +154,15 @@ def _backbone_like(state: Mapping[str, Tensor]) -> ResNet:
     return ResNet(34 if any(k.startswith("layer3.2.") for k in state) else 18, width)
 
 
-def build_seed(
+def build_prohmr(
     *,
     hidden: int = 1024,
     steps: int = 4,
     blocks: int = 2,
     depth: int = 50,
     width: int = 64,
-) -> SeedPosterior:
-    """The seed's posterior before any training, in training mode.
+) -> ProHMRPosterior:
+    """ProHMR's posterior before any training, in training mode.
 
     Args:
         hidden: of the flow and the head. steps, blocks: of the flow. depth, width: of the ResNet,
@@ -170,21 +170,21 @@ def build_seed(
     """
     backbone = ResNet(depth, width)
     context = backbone.features
-    head = SeedHead(context, hidden)
+    head = ProHMRHead(context, hidden)
     with torch.no_grad():
         head.init_cam[..., 0] = _MEAN_SCALE
         last = head.layers[-1]
         assert isinstance(last, nn.Linear)
         nn.init.xavier_uniform_(last.weight, gain=0.02)  # begins at the mean
     flow = ConditionalFlow(NUM_JOINTS * 6, context, hidden=hidden, steps=steps, blocks=blocks)
-    return SeedPosterior(flow, head, backbone)
+    return ProHMRPosterior(flow, head, backbone)
 
 
 def save_prohmr(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write a posterior's weights as the release has them, and a JSON beside, whole or not at all.
 
     Args:
-        state: of a `SeedPosterior`. facts: training data, configuration, licence, ...
+        state: of a `ProHMRPosterior`. facts: training data, configuration, licence, ...
 
     Raises:
         InputError: a file cannot be written.

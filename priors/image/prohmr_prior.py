@@ -24,7 +24,7 @@ from flowfit.models.rotations import (
 )
 from flowfit.priors.base import Pose, PosePrior, PullBack, Start, Term
 from flowfit.priors.data.pictures.crop_camera import ray, turn_to_crop
-from flowfit.priors.image.prohmr import BETAS, Opened, SeedHead
+from flowfit.priors.image.prohmr import BETAS, Opened, ProHMRHead
 from flowfit.priors.image.shown import PicturePrior
 from flowfit.priors.networks.bound_flow import BoundFlow
 from flowfit.priors.networks.encoders import Boxes
@@ -36,7 +36,7 @@ _LEAST_SCALE = 1e-2  # of the head's camera: farther away nobody is seen
 ROOT = NUM_JOINTS * 3
 
 
-class SeedPrior(PicturePrior):
+class ProHMRPrior(PicturePrior):
     """A released checkpoint, ready to be shown pictures. It is not told the keypoints.
 
     Args:
@@ -57,7 +57,7 @@ class SeedPrior(PicturePrior):
             raise InputError(f"prior {name}: its flow describes no {NUM_JOINTS} rotations")
         self.name, self.posterior = name, posterior
         self.flow: ConditionalFlow = posterior.flow
-        self.head: SeedHead = posterior.head
+        self.head: ProHMRHead = posterior.head
 
     @torch.no_grad()
     def given(
@@ -67,7 +67,7 @@ class SeedPrior(PicturePrior):
         confidence: Tensor,
         camera: Camera,
         body: Body,
-    ) -> SeedGiven:
+    ) -> ProHMRGiven:
         """The posterior of B people whose pictures it was shown."""
         if body.num_betas != BETAS:
             raise InputError(f"prior {self.name}: is for bodies of {BETAS} shape numbers")
@@ -78,7 +78,7 @@ class SeedPrior(PicturePrior):
         flow = BoundFlow.bind(self.flow, context)
         latent = torch.cat((context.new_zeros(len(context), flow.features), betas), -1)
         place = translation(numbers, betas, crops.box, camera, turn, body)
-        return SeedGiven(self.name, self.flow, context, flow, turn, Start(latent, place))
+        return ProHMRGiven(self.name, self.flow, context, flow, turn, Start(latent, place))
 
 
 def normalised(images: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def translation(
     return (turn @ moved[..., None])[..., 0] - pelvis + depth * ray(box, camera)
 
 
-class SeedGiven(PosePrior):
+class ProHMRGiven(PosePrior):
     """p(rotations | picture) of B people, and their shape beside it.
 
     The latent is z (B, 144) and then the betas (B, 10).
@@ -181,10 +181,10 @@ class SeedGiven(PosePrior):
         first = self.rows(torch.zeros(1, dtype=torch.long, device=self.context.device))
         return first.decode(first._start.latent)
 
-    def rows(self, index: Tensor) -> SeedGiven:
+    def rows(self, index: Tensor) -> ProHMRGiven:
         """The same for some of the people."""
         start = Start(*(t[index] for t in self._start))
-        return SeedGiven(
+        return ProHMRGiven(
             self.name,
             self.network,
             self.context[index],

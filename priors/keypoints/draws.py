@@ -64,7 +64,7 @@ def draw(
 ) -> Draws:
     """The bodies of latents (n, D) of one person.
 
-    All have the pelvis where the posterior's head sees it, as the seed's samples do.
+    All have the pelvis where the posterior's head sees it, as ProHMR's samples do.
 
     Args:
         given: the posterior of B people. row: whose. body: in its number type.

@@ -1,8 +1,8 @@
 """p(body | what was seen): an encoder, a conditional flow over poses, and a head.
 
 The vector of the flow holds the 24 rotations as 6D vectors (the root's in the camera's frame) and,
-unless the posterior has the seed's form, the betas. The head gives the rest from the condition
-alone, as points: the camera, and in the seed's form the betas.
+unless the posterior has ProHMR's form, the betas. The head gives the rest from the condition
+alone, as points: the camera, and in ProHMR's form the betas.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Skeletons(NamedTuple):
 
 
 class MartinezEncoder(nn.Module):
-    """The seed's: linear, batch norm, ReLU, dropout; then residual blocks of two such layers.
+    """ProHMR's: linear, batch norm, ReLU, dropout; then residual blocks of two such layers.
 
     It is told the joints' places alone, in the box around them and standardised; where nothing was
     seen it is told the mean. Neither confidence nor camera is.
@@ -97,10 +97,10 @@ class Lifter(nn.Module):
 
     Args:
         schema: what it is told, a name in `INPUT_SCHEMAS`.
-        encoder: "martinez", the seed's, or "keypoints", which also knows confidences, what is
+        encoder: "martinez", ProHMR's, or "keypoints", which also knows confidences, what is
             missing, and where the person is in the picture of which camera.
-        context, hidden, steps, blocks: sizes of the flow. width, depth: of the encoder; the
-            seed's is as wide as its context.
+        context, hidden, steps, blocks: sizes of the flow. width, depth: of the encoder; ProHMR's
+            is as wide as its context.
         dropout, batch_norm, conditional_scale, activation: see `ConditionalFlow`.
     """
 
@@ -130,7 +130,7 @@ class Lifter(nn.Module):
         self.encoder: MartinezEncoder | KeypointEncoder
         if encoder == "martinez":
             if width != context:
-                raise InputError(f"the seed's encoder has one width, not {width} and {context}")
+                raise InputError(f"ProHMR's encoder has one width, not {width} and {context}")
             self.encoder = MartinezEncoder(len(self.schema), context, blocks=depth, dropout=dropout)
         elif encoder == "keypoints":
             self.encoder = KeypointEncoder(len(self.schema), context, width=width, blocks=depth)

@@ -1,7 +1,7 @@
 """HMR's adversarial prior (Kanazawa et al., CVPR 2018): is this a pose and a shape of a person?
 
 25 outputs: one for each of the 23 body joints, one for all joints together, one for the shape;
-trained with least squares, as in the seed. Part of the seed's full loss; the built-in posterior
+trained with least squares, as in ProHMR. Part of ProHMR's full loss; the built-in posterior
 was trained without it (docs/training.md).
 """
 

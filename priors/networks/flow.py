@@ -5,7 +5,7 @@ couplings keep the even indices and shift the odd ones, then the other way round
 from a residual net that sees the kept half and the condition, the condition at its first layer
 only. The parts are nflows' own, put together so that the parameter names are the released ones.
 
-Additive couplings keep volumes: the seed's density is equally wide for every condition. Here the
+Additive couplings keep volumes: ProHMR's density is equally wide for every condition. Here the
 latent may be scaled by the condition (`conditional_scale`), z = u / scale(condition), which leaves
 the mode at z = 0 and the energy at half the squared norm of z.
 """
@@ -30,7 +30,7 @@ from flowfit.priors.networks.precision import MixedPrecision
 _BATCH_NORM_EPS = 1e-5  # nflows has 1e-3; the released weights were made with torch's default
 _LAYERS_A_STEP = 3
 _LOG_SCALE_RANGE = 3.0
-# of the coupling nets. The seed's is relu; a second-order solver wants a smooth one
+# of the coupling nets. ProHMR's is relu; a second-order solver wants a smooth one
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "silu": torch.nn.functional.silu,
@@ -103,7 +103,7 @@ class ConditionalFlow(nn.Module):
     Args:
         features: D. context: C, the condition's size. hidden: width of the residual nets.
         steps: number of [ActNorm, LU, coupling]. blocks: residual blocks of each net.
-        dropout, batch_norm: of the residual nets, as in the seed (0.5, True) or off.
+        dropout, batch_norm: of the residual nets, as in ProHMR (0.5, True) or off.
         conditional_scale: let the condition set the width of each latent direction.
         activation: of the residual nets, a name in `ACTIVATIONS`.
     """

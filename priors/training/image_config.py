@@ -28,7 +28,7 @@ class ImageTrainingConfig:
     """Everything that decides a run; saved in the checkpoint.
 
     Attributes:
-        kind: "small", an `ImagePosterior` on a keypoint posterior, or "prohmr", the seed's form.
+        kind: "small", an `ImagePosterior` on a keypoint posterior, or "prohmr", ProHMR's form.
         sizes: arguments of the posterior. steps, batch: of pictures.
         rate: AdamW's peak learning rate, reached after `warmup` steps; it falls to 1 % over the
             last `falling` share of the steps. clip: of the gradient's norm. ema: decay of the

@@ -16,8 +16,8 @@ from flowfit.priors.data.pictures.batches import Batch
 from flowfit.priors.image.files import begin_with, save_image_posterior
 from flowfit.priors.image.posterior import ImagePosterior
 from flowfit.priors.image.prohmr import (
-    SeedPosterior,
-    build_seed,
+    ProHMRPosterior,
+    build_prohmr,
     read_backbone,
     read_prohmr,
     save_prohmr,
@@ -32,9 +32,9 @@ from flowfit.priors.training.image_losses import (
     truth_of,
     with_exact_keypoints,
 )
-from flowfit.priors.training.prohmr_losses import SeedLosses, seed_losses
+from flowfit.priors.training.prohmr_losses import ProHMRLosses, prohmr_losses
 
-_CRITIC_RATE = 1e-4  # the seed's
+_CRITIC_RATE = 1e-4  # ProHMR's
 
 
 class FusedLearner:
@@ -101,14 +101,14 @@ class FusedLearner:
         save_image_posterior(path, weights, self.config.sizes, self.base, about)
 
 
-class SeedLearner:
-    """The seed's own posterior, with its discriminator.
+class ProHMRLearner:
+    """ProHMR's own posterior, with its discriminator.
 
     Args:
-        config: of the run; its sizes are `build_seed`'s and `image_size`. body: whom it is about.
+        config: of the run; its sizes are `build_prohmr`'s and `image_size`. body: whom it is about.
         device: where. mixed: bfloat16 in the networks.
-        start: a released checkpoint, or an image network's weights with torchvision's names (the
-            seed begins with ImageNet's), or None.
+        start: a released checkpoint, or an image network's weights with torchvision's names
+            (ProHMR begins with ImageNet's), or None.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class SeedLearner:
         sizes = dict(config.sizes)
         self.image_size = int(sizes.pop("image_size", 224))
         torch.manual_seed(config.seed)
-        self.model: SeedPosterior = build_seed(**sizes)
+        self.model: ProHMRPosterior = build_prohmr(**sizes)
         if start is not None:
             _begin_with(self.model, start)
         self.model.to(self.device).requires_grad_(True)
@@ -140,7 +140,7 @@ class SeedLearner:
                 self.critic.parameters(), lr=_CRITIC_RATE, weight_decay=config.weight_decay
             )
             self.others = {"critic": self.critic, "critic_optimizer": self.critic_optimizer}
-        self._last: tuple[SeedLosses, Tensor, Tensor] | None = None
+        self._last: tuple[ProHMRLosses, Tensor, Tensor] | None = None
 
     def picture_size(self, step: int) -> int:
         """The posterior's."""
@@ -153,7 +153,7 @@ class SeedLearner:
         truth = truth_of(batch, self.body, self.schema)
         images, truth = to_device(batch, truth, self.device)
         images = images.contiguous(memory_format=torch.channels_last)
-        found = seed_losses(
+        found = prohmr_losses(
             self.model, images, truth, self.trained_on, self.schema, self.config.losses,
             generator, self.critic,
         )  # fmt: skip
@@ -183,7 +183,7 @@ def _channels_last(model: nn.Module) -> None:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _begin_with(model: SeedPosterior, start: Path) -> None:
+def _begin_with(model: ProHMRPosterior, start: Path) -> None:
     assert model.backbone is not None
     backbone = read_backbone(start)
     if backbone is not None:

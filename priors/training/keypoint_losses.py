@@ -1,4 +1,4 @@
-"""The seed's training loss, term by term (ProHMR supplementary, section 3)."""
+"""ProHMR's training loss, term by term (ProHMR supplementary, section 3)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from flowfit.priors.networks.flow import ConditionalFlow
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Factors of the terms; the defaults are the seed's.
+    """Factors of the terms; the defaults are ProHMR's.
 
-    `adversarial` (on the mode and on the sample; the seed: 5e-4) is off: see docs/training.md.
-    `camera` is added to the seed's supervision of the camera through 2D alone. `target_noise` is
-    the standard deviation put on the 6D targets (the seed: 0.005; see docs/results.md), and
+    `adversarial` (on the mode and on the sample; ProHMR: 5e-4) is off: see docs/training.md.
+    `camera` is added to ProHMR's supervision of the camera through 2D alone. `target_noise` is
+    the standard deviation put on the 6D targets (ProHMR: 0.005; see docs/results.md), and
     `sampled_share` the share of a batch of which a random sample is decoded for `expected_2d`.
     """
 
@@ -187,7 +187,7 @@ def told_losses(
     true_relative = true_points - true_rest[:, None]
     error_3d = (relative[is_mode] - true_relative).abs().sum(-1)
 
-    # 2D: in box sides (the seed's crop unit)
+    # 2D: in box sides (ProHMR's crop unit)
     placed = relative + place[who][:, None]
     depth = placed[..., 2:].clamp(min=0.2)
     pixels = placed[..., :2] / depth * camera.focal[who][:, None] + camera.center[who][:, None]

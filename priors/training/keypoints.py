@@ -35,7 +35,7 @@ from flowfit.priors.networks.precision import set_mixed_precision
 from flowfit.priors.training.keypoint_config import Schedule, TrainingConfig, config_from
 from flowfit.priors.training.keypoint_losses import latents_of_truth, posterior_losses
 
-_CRITIC_RATE = 1e-4  # the seed's
+_CRITIC_RATE = 1e-4  # ProHMR's
 
 
 @dataclass(eq=False)

@@ -226,7 +226,7 @@ def lifting_losses(
     *,
     likelihood: bool = True,
 ) -> dict[str, Tensor]:
-    """The seed's terms, means over the batch: `nll`, and `mode_3d`, summed absolute metres.
+    """ProHMR's terms, means over the batch: `nll`, and `mode_3d`, summed absolute metres.
 
     Args:
         target_noise: metres, on the likelihood's targets. likelihood: whether `nll` is wanted; 0

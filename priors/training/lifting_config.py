@@ -14,7 +14,7 @@ from flowfit.priors.training.keypoint_config import build_config, read_json
 
 @dataclass(frozen=True)
 class LiftingLosses:
-    """Factors of the loss: the seed's are 0.001 and 1 (ProHMR supplementary, section 3).
+    """Factors of the loss: ProHMR's are 0.001 and 1 (ProHMR supplementary, section 3).
 
     Attributes:
         nll: of the negative log likelihood, nats. mode_3d: of the mode's summed absolute errors,
@@ -72,7 +72,7 @@ class LiftingConfig:
 
 
 FAST = LiftingConfig()
-# the seed's network, loss and optimizer
+# ProHMR's network, loss and optimizer
 PAPER = LiftingConfig(
     sizes={
         "schema": "h36m17",

@@ -1,6 +1,6 @@
-"""The seed's form of the image posterior in training: betas and camera are points beside the flow.
+"""ProHMR's form of the image posterior in training: betas and camera are points beside the flow.
 
-Losses, weights and conventions are the seed's: a crop seen by a camera of 5,000 pixels that looks
+Losses, weights and conventions are ProHMR's: a crop seen by a camera of 5,000 pixels that looks
 at its middle, keypoints in crop sides, two bodies a person (the mode and one random sample), HMR's
 discriminator on both. The root's rotation is learned in that camera's frame.
 """
@@ -17,17 +17,17 @@ from flowfit.models.keypoints import KeypointSchema
 from flowfit.models.kinematics import NUM_JOINTS, joint_index
 from flowfit.models.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
 from flowfit.priors.data.pictures.crop_camera import turn_to_crop
-from flowfit.priors.image.prohmr import SeedPosterior
+from flowfit.priors.image.prohmr import ProHMRPosterior
 from flowfit.priors.image.prohmr_prior import normalised
 from flowfit.priors.networks.discriminator import Discriminator, realism_loss
 from flowfit.priors.training.image_losses import Truth
 from flowfit.priors.training.keypoint_losses import LossWeights, orthonormal_error
 
-CROP_FOCAL = 5000 / 224  # focal length of the seed's camera, in crop sides
+CROP_FOCAL = 5000 / 224  # focal length of ProHMR's camera, in crop sides
 _LEAST_SCALE = 1e-2
 
 
-class SeedLosses(NamedTuple):
+class ProHMRLosses(NamedTuple):
     """The weighted sum, its terms, and everybody's bodies: the modes, then the samples.
 
     Attributes:
@@ -40,8 +40,8 @@ class SeedLosses(NamedTuple):
     betas: Tensor
 
 
-def seed_losses(
-    posterior: SeedPosterior,
+def prohmr_losses(
+    posterior: ProHMRPosterior,
     images: Tensor,
     truth: Truth,
     body: Body,
@@ -49,7 +49,7 @@ def seed_losses(
     weights: LossWeights,
     generator: torch.Generator,
     discriminator: Discriminator | None = None,
-) -> SeedLosses:
+) -> ProHMRLosses:
     """Loss of a batch of crops (B, 3, N, N), 0 to 1. `camera` of the weights has no part in it."""
     assert posterior.head is not None
     people, box = truth.people, truth.box
@@ -97,7 +97,7 @@ def seed_losses(
         scores = discriminator(drawn, both)
         terms["adversarial"] = realism_loss(scores[:count]) + realism_loss(scores[count:])
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
-    return SeedLosses(total, terms, drawn, both)
+    return ProHMRLosses(total, terms, drawn, both)
 
 
 def _about_pelvis(body: Body, schema: KeypointSchema, rotations: Tensor, betas: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Changes to pictures and labels for training, as in the seed's system."""
+"""Changes to pictures and labels for training, as in ProHMR's system."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Changed(NamedTuple):
 
 @dataclass(frozen=True)
 class PictureAugmentation:
-    """How often and how far pictures are changed; the seed's numbers.
+    """How often and how far pictures are changed; ProHMR's numbers.
 
     Attributes:
         scale, shift: standard deviations, cut off at one of them. turn: of the rotation, degrees,

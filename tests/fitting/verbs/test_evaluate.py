@@ -25,7 +25,7 @@ from flowfit.priors.data.datasets.people import SCHEMA, build
 from flowfit.priors.data.datasets.registry import LSP_JOINTS
 from flowfit.priors.data.pictures.crops import crop_box
 from flowfit.priors.load import load
-from tests.picture_posteriors import write_image_posterior, write_seed_checkpoint
+from tests.picture_posteriors import write_image_posterior, write_prohmr_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_a_list_of_views(dataset, tmp_path):
     )  # fmt: skip
     (one,) = done.content["sets"].values()
     assert [view["how"] for view in one["views"]] == [
-        "each alone", "averaged", "the seed's refinement",
+        "each alone", "averaged", "ProHMR's refinement",
     ]  # fmt: skip
     alone = one["views"][0]
     assert alone["people"] == 2
@@ -289,9 +289,9 @@ def test_a_keypoint_posterior_alone(dataset):
     assert fitted < 50
 
 
-def test_the_seeds_checkpoint(dataset, tmp_path):
+def test_prohmrs_checkpoint(dataset, tmp_path):
     done = evaluate(
-        str(dataset), prior=str(write_seed_checkpoint(tmp_path)), body="open-low", samples=(1, 2),
+        str(dataset), prior=str(write_prohmr_checkpoint(tmp_path)), body="open-low", samples=(1, 2),
         recipes=("smplify",), keypoints=("annotated",), people=1,
     )  # fmt: skip
     (one,) = done.content["sets"].values()
@@ -312,7 +312,7 @@ def test_averaged_views_share_their_body(make_crowd):
     assert torch.allclose(averaged(same).rotations, same.rotations)
 
 
-def test_refinement_lowers_the_seeds_energy_and_brings_views_together(make_crowd, body):
+def test_refinement_lowers_prohmrs_energy_and_brings_views_together(make_crowd, body):
     crowd = make_crowd(2)
     model = load("keypoint-flow", dtype=torch.float64)
     problem = crowd.problem

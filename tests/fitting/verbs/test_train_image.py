@@ -86,7 +86,7 @@ def test_what_it_begins_with_is_told(mocap, config, tmp_path, capsys):
     assert "begun with" not in capsys.readouterr().err
 
 
-def test_the_seeds_form(mocap, config, tmp_path):
+def test_prohmrs_form(mocap, config, tmp_path):
     out = tmp_path / "run"
     assert main(command(mocap, out, "--config", config(SEEDS), "--pictures", "8")) == 0
     assert read_prohmr(out / "posterior.pt").sizes["hidden"] == 16

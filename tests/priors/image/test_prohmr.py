@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from flowfit.models.errors import InputError
-from flowfit.priors.image.prohmr import SeedHead, read_prohmr
+from flowfit.priors.image.prohmr import ProHMRHead, read_prohmr
 from flowfit.priors.networks.flow import ConditionalFlow
 
 COMPAT = Path(__file__).resolve().parents[4] / "shared" / "compat"
@@ -41,7 +41,7 @@ def test_outputs_agree_with_the_reference(name):
 def _release_like(path, **changes):
     """A small file in the released layout; `changes` replace or (None) remove entries."""
     torch.manual_seed(0)
-    flow, head = ConditionalFlow(24, 6, hidden=8, steps=2), SeedHead(6, 8)
+    flow, head = ConditionalFlow(24, 6, hidden=8, steps=2), ProHMRHead(6, 8)
     state = {f"flow.flow.{k}": v for k, v in flow.state_dict().items()}
     state |= {f"flow.fc_head.{k}": v for k, v in head.state_dict().items()}
     state |= {"smpl.betas": torch.zeros(1), "initialized": torch.tensor(True)}

@@ -18,12 +18,12 @@ from flowfit.priors.image.prohmr_prior import normalised, translation
 from flowfit.priors.image.shown import show
 from flowfit.priors.load import load
 from flowfit.priors.networks.encoders import Boxes
-from tests.picture_posteriors import write_seed_checkpoint
+from tests.picture_posteriors import write_prohmr_checkpoint
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return write_seed_checkpoint(tmp_path_factory.mktemp("seed"))
+    return write_prohmr_checkpoint(tmp_path_factory.mktemp("seed"))
 
 
 @pytest.fixture(scope="module")

@@ -151,7 +151,7 @@ def test_where_a_missing_joint_was_written_makes_no_difference(lifter):
         assert torch.equal(one, other)
 
 
-def test_the_same_person_larger_and_elsewhere_looks_the_same_to_the_seeds_encoder():
+def test_the_same_person_larger_and_elsewhere_looks_the_same_to_prohmrs_encoder():
     encoder = MartinezEncoder(17, 8).double().eval()
     pixels, confidence, camera, _ = people(3, keypoints=17)
     encoder.standardise(pixels, confidence)
@@ -178,7 +178,7 @@ def test_standardisation_agrees_with_numpy():
 
 
 def test_the_papers_sizes():
-    """The seed's encoder: 34 inputs, 5 layers of 1,024; its flow: 48 numbers, 4 steps of 1,024."""
+    """ProHMR's encoder: 34 inputs, 5 layers of 1,024; its flow: 48 numbers, 4 steps of 1,024."""
     from flowfit.priors.training.lifting_config import PAPER
 
     paper = Lifter(**PAPER.sizes)

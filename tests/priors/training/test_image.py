@@ -1,4 +1,4 @@
-"""Training on pictures: it learns, it resumes to the same numbers, and the seed's form does too."""
+"""Training on pictures: it learns, it resumes to the same numbers, and ProHMR's form does too."""
 
 from dataclasses import replace
 
@@ -14,11 +14,11 @@ from flowfit.priors.data.drawn.picture_sets import PictureMaker, PictureSettings
 from flowfit.priors.data.people.mocap import Mocap
 from flowfit.priors.data.pictures.augment import PictureAugmentation
 from flowfit.priors.image.files import load_image_posterior
-from flowfit.priors.image.prohmr import build_seed, read_backbone, read_prohmr, save_prohmr
+from flowfit.priors.image.prohmr import build_prohmr, read_backbone, read_prohmr, save_prohmr
 from flowfit.priors.keypoints.files import save_posterior
 from flowfit.priors.training.image import ImageTrainer
 from flowfit.priors.training.image_config import CONFIGS, ImageTrainingConfig, image_config_from
-from flowfit.priors.training.image_learners import FusedLearner, SeedLearner
+from flowfit.priors.training.image_learners import FusedLearner, ProHMRLearner
 from flowfit.priors.training.keypoint_losses import LossWeights
 from tests.priors.image.image_people import ENCODER, POINTS, SIZES, make_posterior
 
@@ -56,7 +56,7 @@ def small_config(**changes):
     return replace(start, **changes)
 
 
-def seed_config(**changes):
+def prohmr_config(**changes):
     start = replace(
         CONFIGS["prohmr"],
         sizes={"depth": 18, "width": 4, "hidden": 16, "image_size": 32},
@@ -70,7 +70,7 @@ def seed_config(**changes):
 def make_trainer(body, people, base, tmp_path):
     def make(config, folder="run", **options):
         if config.kind == "prohmr":
-            learner = SeedLearner(config, body, **options)
+            learner = ProHMRLearner(config, body, **options)
         else:
             learner = FusedLearner(config, body, base, **options)
         return ImageTrainer(config, learner, people, tmp_path / folder)
@@ -88,7 +88,7 @@ def assert_same(a, b):
         assert torch.equal(a.average[name], b.average[name]), name
 
 
-@pytest.mark.parametrize("config", [small_config(), seed_config()], ids=["small", "prohmr"])
+@pytest.mark.parametrize("config", [small_config(), prohmr_config()], ids=["small", "prohmr"])
 @pytest.mark.parametrize("stop_at", [1, 3])
 def test_a_stopped_run_ends_with_the_same_weights(make_trainer, config, stop_at):
     whole = make_trainer(config, "whole")
@@ -160,8 +160,8 @@ def test_the_first_steps_see_smaller_pictures(make_trainer):
     assert not torch.equal(batch.labels.keypoints, trainer.read(6).labels.keypoints)
 
 
-def test_the_seeds_form_has_every_term_and_a_critic(make_trainer):
-    trainer = make_trainer(seed_config(steps=2))
+def test_prohmrs_form_has_every_term_and_a_critic(make_trainer):
+    trainer = make_trainer(prohmr_config(steps=2))
     (row,) = train(trainer)
     wanted = {
         *("nll", "expected_2d", "mode_2d", "mode_3d", "mode_theta", "mode_betas", "orthonormal"),
@@ -171,41 +171,41 @@ def test_the_seeds_form_has_every_term_and_a_critic(make_trainer):
     assert all(np.isfinite(list(row.values())))
 
 
-def test_the_seeds_form_is_written_as_released_and_begins_from_it(make_trainer, tmp_path):
-    trainer = make_trainer(seed_config(steps=2))
+def test_prohmrs_form_is_written_as_released_and_begins_from_it(make_trainer, tmp_path):
+    trainer = make_trainer(prohmr_config(steps=2))
     train(trainer)
     path = tmp_path / "posterior.pt"
     trainer.export(path, {})
     opened = read_prohmr(path)
     assert not opened.left_over
     assert opened.sizes["hidden"] == 16
-    begun = make_trainer(seed_config(), "next", start=path)
+    begun = make_trainer(prohmr_config(), "next", start=path)
     for name, value in begun.learner.model.state_dict().items():
         if name in trainer.average:
             assert torch.equal(value, trainer.average[name]), name
     with pytest.raises(InputError, match="other sizes") as error:
         make_trainer(
-            seed_config(sizes={"depth": 18, "width": 4, "hidden": 24, "image_size": 32}),
+            prohmr_config(sizes={"depth": 18, "width": 4, "hidden": 24, "image_size": 32}),
             "other", start=path,
         )  # fmt: skip
     assert "\n" not in str(error.value)
 
 
-def test_the_seeds_form_begins_from_an_image_network(make_trainer, tmp_path):
+def test_prohmrs_form_begins_from_an_image_network(make_trainer, tmp_path):
     torch.manual_seed(9)
-    weights = build_seed(depth=18, width=4, hidden=8).backbone.state_dict()
+    weights = build_prohmr(depth=18, width=4, hidden=8).backbone.state_dict()
     path = tmp_path / "resnet18.pth"
     torch.save({**weights, "fc.weight": torch.zeros(3, 32), "fc.bias": torch.zeros(3)}, path)
     assert "fc.weight" not in read_backbone(path)
-    learner = make_trainer(seed_config(), start=path).learner
+    learner = make_trainer(prohmr_config(), start=path).learner
     assert torch.equal(learner.model.backbone.conv1.weight, weights["conv1.weight"])
     with pytest.raises(InputError, match="no such checkpoint"):
-        make_trainer(seed_config(), start=tmp_path / "nothing.pt")
+        make_trainer(prohmr_config(), start=tmp_path / "nothing.pt")
 
 
 def test_the_full_size_is_the_papers():
     config = CONFIGS["prohmr"]
-    posterior = build_seed(**{k: v for k, v in config.sizes.items() if k != "image_size"})
+    posterior = build_prohmr(**{k: v for k, v in config.sizes.items() if k != "image_size"})
     assert posterior.flow.context == 2048
     assert config.steps == 500_000
     assert config.batch == 64

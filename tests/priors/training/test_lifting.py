@@ -81,7 +81,7 @@ def test_the_loss_falls(make_trainer):
         assert last < first - 0.1 * abs(first), name
 
 
-def test_the_loss_is_the_seeds(make_trainer):
+def test_the_loss_is_prohmrs(make_trainer):
     trainer = make_trainer()
     trainer.step()
     lifter = trainer.averaged().double()

@@ -40,7 +40,7 @@ def facing(people):
     return turned
 
 
-# --- the seed ---
+# --- ProHMR ---
 
 
 def test_the_seed_decides(body, poses):
