@@ -21,6 +21,7 @@ from flowfit.models.body import Body, landmark_ids
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import SMPL_NUM_VERTICES, SMPL_VERTEX_IDS
 from flowfit.models.kinematics import NUM_BODY_JOINTS, NUM_JOINTS, PARENTS, joint_index
+from flowfit.models.proportions import SUFFIX, with_proportions
 from flowfit.models.safe_pickle import evaluate, load_records
 
 ENVIRONMENT_VARIABLE = "FLOWFIT_BODY"
@@ -222,7 +223,7 @@ def find_body(spec: str | os.PathLike[str] | None = None, *, gender: str = "neut
     Args:
         spec: "open" or "open-low" (built in), an SMPL file, or a folder of them (also looked for
             in its smpl/ and models/ subfolders). None: the environment variable FLOWFIT_BODY, or
-            else "open".
+            else "open". With "+proportions" at its end: see `models.proportions`.
         gender: "neutral", "male" or "female"; which file to take from a folder.
 
     Raises:
@@ -238,6 +239,8 @@ def find_body(spec: str | os.PathLike[str] | None = None, *, gender: str = "neut
             return find_body(from_environment, gender=gender)
         except InputError as error:
             raise InputError(f"{error} (asked for by {ENVIRONMENT_VARIABLE})") from None
+    if str(spec).endswith(SUFFIX):
+        return with_proportions(find_body(str(spec).removesuffix(SUFFIX), gender=gender))
     if str(spec) in _BUILT_IN:
         return _built_in(str(spec))
     path = Path(spec).expanduser()
