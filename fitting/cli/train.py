@@ -20,10 +20,14 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     train.add_argument(
         "what", choices=("keypoints", "image", "lifting"), help="what is to be trained"
     )
-    train.add_argument("--mocap", metavar="DIR", help="folder of AMASS npz files")
+    train.add_argument(
+        "--mocap", nargs="+", metavar="DIR", help="folders of AMASS npz files, at any depth"
+    )
     _add_lifting(train)
     add_out(train)
-    train.add_argument("--validation", metavar="DIR", help="folder of other AMASS npz files")
+    train.add_argument(
+        "--validation", nargs="+", metavar="DIR", help="folders of other AMASS npz files"
+    )
     train.add_argument(
         "--config",
         metavar="JSON",
