@@ -49,6 +49,11 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
         action="store_true",
         help="bfloat16 networks: for GPUs, and for CPUs with avx512_bf16",
     )
+    train.add_argument(
+        "--export-now",
+        action="store_true",
+        help="keypoints: write the checkpoint of a run as far as it has come, and train no further",
+    )
     train.add_argument("--credit", default="", help="of the motion capture, for the checkpoint")
     train.add_argument("--licence", default="", help="of the motion capture, for the checkpoint")
     train.set_defaults(run=_train)
@@ -60,6 +65,8 @@ def _train(args: argparse.Namespace) -> int:
 
     if args.what != "image" and (wrong := _given_image(args)):
         raise InputError(f"train {args.what} takes no {wrong[0]}; train image does")
+    if args.what != "keypoints" and args.export_now:
+        raise InputError(f"train {args.what} takes no --export-now; train keypoints does")
     if args.what != "lifting" and (wrong := _given_lifting(args)):
         raise InputError(f"train {args.what} takes no {wrong[0]}; train lifting does")
     if args.what == "lifting":
@@ -85,6 +92,7 @@ def _train(args: argparse.Namespace) -> int:
         mixed=args.mixed,
         credit=args.credit,
         licence=args.licence,
+        export_now=args.export_now,
     )
     if path is not None:
         print(f"{path}: use it with flowfit fit --prior {path}")

@@ -37,6 +37,7 @@ def train(
     credit: str = "",
     licence: str = "",
     progress: bool = True,
+    export_now: bool = False,
 ) -> Path | None:
     """Train a keypoint posterior on AMASS files; goes on where a run in the folder was stopped.
 
@@ -49,6 +50,8 @@ def train(
         body: to synthesise people with. device, mixed: where, and bfloat16 in the networks.
         credit, licence: of the motion capture; written into the checkpoint.
         progress: show a bar.
+        export_now: take no step; write the checkpoint that the run in the folder would end with
+            if it ended where it is.
 
     Returns:
         The checkpoint, or None in the helping processes of torchrun.
@@ -77,9 +80,12 @@ def train(
         settings, find_body(body), recordings, folder, device=device, mixed=mixed, start=first
     )
     make_folder(folder)
-    trainer.resume()
-    for _ in trainer.train(validation=others, progress=progress):
-        pass
+    resumed = trainer.resume()
+    if export_now and not resumed:
+        raise InputError(f"{folder}: no run to export; train first, without --export-now")
+    if not export_now:
+        for _ in trainer.train(validation=others, progress=progress):
+            pass
     if trainer.rank != 0:
         return None
     metrics = {} if others is None else trainer.validate(others)
