@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from flowfit.fitting.writing.meshes import FORMATS
 from flowfit.models.errors import InputError
 
 
@@ -53,7 +54,7 @@ def add_meshes(parser: argparse.ArgumentParser, default: list[str]) -> None:
     parser.add_argument(
         "--mesh",
         nargs="+",
-        choices=("obj", "glb", "ply", "none"),
+        choices=(*FORMATS, "none"),
         default=default,
         help=f"mesh files to write (default: {' '.join(default)})",
     )

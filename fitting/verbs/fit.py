@@ -46,7 +46,6 @@ from flowfit.priors.image.shown import show
 from flowfit.priors.load import load as load_prior
 
 DEFAULT_RECIPE = "flow"
-MESH_FORMATS = ("obj", "glb", "ply")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +113,7 @@ def fit(
         InputError: something given cannot be used; nothing has been written then.
     """
     began = time.perf_counter()
-    unknown = [m for m in meshes if m not in MESH_FORMATS]
-    if unknown:
-        raise InputError(f"mesh format {unknown[0]!r}: choose from {', '.join(MESH_FORMATS)}")
+    export.check_formats(meshes)
     if recipe not in RECIPES:
         raise InputError(f"recipe {recipe!r}: choose from {', '.join(RECIPES)}")
     check_solver(solver)
