@@ -16,7 +16,7 @@ import torch
 from flowfit.fitting.drawing import overlay
 from flowfit.fitting.drawing.render import Shape
 from flowfit.fitting.energy.problem import FitProblem
-from flowfit.fitting.energy.recipes import RECIPES
+from flowfit.fitting.energy.recipes import DEFAULT_RECIPE, RECIPES, check_recipes
 from flowfit.fitting.one_view.after_fit import AfterFit
 from flowfit.fitting.one_view.fit_people import PEOPLE_AT_ONCE
 from flowfit.fitting.one_view.fit_seen import fit_seen
@@ -44,8 +44,6 @@ from flowfit.models.errors import InputError
 from flowfit.priors.base import PriorModel
 from flowfit.priors.image.shown import show
 from flowfit.priors.load import load as load_prior
-
-DEFAULT_RECIPE = "flow"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +112,7 @@ def fit(
     """
     began = time.perf_counter()
     export.check_formats(meshes)
-    if recipe not in RECIPES:
-        raise InputError(f"recipe {recipe!r}: choose from {', '.join(RECIPES)}")
+    check_recipes([recipe])
     check_solver(solver)
     check_samples(samples, seed)
     check_device(device)
