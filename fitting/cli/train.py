@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flowfit.fitting.cli.options import add_body, add_device, add_out, use_threads
+from flowfit.fitting.cli.options import add_body, add_device, add_out
 from flowfit.models.errors import InputError
 
 
@@ -61,7 +61,7 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
 
 def _train(args: argparse.Namespace) -> int:
     from flowfit.fitting.reading.inputs import check_device
-    from flowfit.fitting.verbs.train_keypoints import train
+    from flowfit.fitting.verbs.train import train
 
     if args.what != "image" and (wrong := _given_image(args)):
         raise InputError(f"train {args.what} takes no {wrong[0]}; train image does")
@@ -73,7 +73,6 @@ def _train(args: argparse.Namespace) -> int:
         if args.start is not None:
             raise InputError("train lifting takes no --start; train keypoints and image do")
         return _train_lifting(args)
-    use_threads(args.threads)
     check_device(args.device)
     if args.what == "image":
         return _train_image(args)
@@ -119,7 +118,6 @@ def _train_lifting(args: argparse.Namespace) -> int:
     from flowfit.fitting.reading.inputs import check_device
     from flowfit.fitting.verbs.train_lifting import train_lifter
 
-    use_threads(args.threads)
     check_device(args.device)
     path = train_lifter(
         args.out,
