@@ -31,10 +31,11 @@ from flowfit.priors.data.drawn.picture_sets import PictureMaker, PictureSettings
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.pictures.augment import PictureAugmentation
 from flowfit.priors.image.prohmr_prior import normalised
-from flowfit.priors.training.image import ImageTrainer
+from flowfit.priors.training.image import ImageLearner
 from flowfit.priors.training.image_config import CONFIGS
-from flowfit.priors.training.image_learners import ProHMRLearner
 from flowfit.priors.training.image_losses import truth_of
+from flowfit.priors.training.loop import Trainer
+from flowfit.priors.training.prohmr import ProHMRForm
 
 PICTURES = 32
 NORMS_LEARN = 1 / 3  # share of the steps after which the averages of the batch norms are held
@@ -66,9 +67,9 @@ def main() -> None:
         mixture = mix({"a": people}, {"a": 1.0})
         config = replace(CONFIGS["prohmr"], batch=args.batch, augmentation=_STILL, steps=args.steps)
 
-        learner = ProHMRLearner(config, body, device=args.device, mixed=args.mixed)
-        parameters = sum(p.numel() for p in learner.model.parameters())
-        trainer = ImageTrainer(config, learner, mixture, folder / "time", device=args.device)
+        form = ProHMRForm(config, body, device=args.device, mixed=args.mixed)
+        parameters = sum(p.numel() for p in form.model.parameters())
+        trainer = Trainer(config, ImageLearner(config, form, mixture), folder / "time")
         trainer.step()
         began, used = time.perf_counter(), time.process_time()
         for _ in range(2):
@@ -77,7 +78,7 @@ def main() -> None:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         if args.device != "cpu":
             memory = torch.cuda.max_memory_allocated() / 2**30
-        del trainer, learner
+        del trainer, form
 
         curve = learn_by_heart(args, config, mixture, folder)
     content = {
@@ -115,27 +116,28 @@ def learn_by_heart(
         falling=0.5,
         losses=replace(config.losses, adversarial=0.0),
     )
-    learner = ProHMRLearner(config, find_body("open"), device=args.device, mixed=args.mixed)
-    drop_nothing(learner.model)
-    trainer = ImageTrainer(config, learner, mixture, folder / "heart", device=args.device)
-    everybody = trainer.reader.read(mixture.sets[0])
-    truth = truth_of(everybody, learner.body, learner.schema)
-    true = learner.body.joints(truth.people.betas, truth.people.rotations)
-    trainer.read = lambda step: everybody  # type: ignore[method-assign]
+    form = ProHMRForm(config, find_body("open"), device=args.device, mixed=args.mixed)
+    drop_nothing(form.model)
+    learner = ImageLearner(config, form, mixture)
+    trainer = Trainer(config, learner, folder / "heart")
+    everybody = learner.reader.read(mixture.sets[0])
+    truth = truth_of(everybody, form.body, form.schema)
+    true = form.body.joints(truth.people.betas, truth.people.rotations)
+    learner.read = lambda step: everybody  # type: ignore[method-assign]
     curve = []
     for step in range(args.steps + 1):
         if step % 50 == 0:
-            learner.model.eval()
+            form.model.eval()
             with torch.no_grad():
                 images = everybody.images.to(args.device)
-                six, betas, _ = (t.cpu() for t in learner.model(normalised(images)))
+                six, betas, _ = (t.cpu() for t in form.model(normalised(images)))
             rotations = rotation_6d_to_matrix(six.unflatten(-1, (24, 6)))
-            joints = learner.body.joints(betas, rotations)
+            joints = form.body.joints(betas, rotations)
             error = 1000 * pa_mpjpe(joints[:, JOINTS], true[:, JOINTS]).mean().item()
             curve.append({"step": step, "pa_mpjpe_mm": error})
             print(curve[-1], flush=True)
         if step == round(NORMS_LEARN * args.steps):
-            hold_norms(learner.model)
+            hold_norms(form.model)
         if step < args.steps:
             trainer.step()
     return curve

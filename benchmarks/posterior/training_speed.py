@@ -25,8 +25,9 @@ import torch
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
 from flowfit.models.body_files import find_body
 from flowfit.priors.data.people.mocap import Mocap, read_mocap
-from flowfit.priors.training import keypoints as training
+from flowfit.priors.training import keypoints
 from flowfit.priors.training.keypoint_config import TrainingConfig
+from flowfit.priors.training.loop import Trainer
 
 PARTS = {
     "people": "drawing people",
@@ -99,7 +100,9 @@ def measure(config: TrainingConfig, mocap: Mocap, steps: int) -> dict[str, dict[
     """Median CPU seconds of a step and of its parts, and people a CPU second, of each kind."""
     # the folder is only for what `train` writes, which is not called
     trainers = {
-        name: training.Trainer(config, find_body(None), mocap, Path(), mixed=mixed)
+        name: Trainer(
+            config, keypoints.KeypointLearner(config, find_body(None), mocap, mixed=mixed), Path()
+        )
         for name, mixed in KINDS.items()
     }
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in KINDS}
@@ -119,16 +122,16 @@ def summary(runs: list[dict[str, float]], batch: int) -> dict[str, Any]:
     }
 
 
-def one_step(trainer: training.Trainer) -> dict[str, float]:
+def one_step(trainer: Trainer) -> dict[str, float]:
     """CPU seconds of the parts of the trainer's next step."""
     clock = Clock()
-    posterior = trainer.run.posterior
+    posterior: Any = trainer.learner.model
     parts: tuple[tuple[Any, str, str], ...] = (
-        (trainer, "draw", "people"),
+        (trainer.learner, "draw", "people"),
         (posterior, "condition", "encode"),
         (posterior.flow, "encode", "encode"),
         (posterior, "bodies", "decode"),
-        (training, "posterior_losses", "losses"),
+        (keypoints, "posterior_losses", "losses"),
         (torch.Tensor, "backward", "backward"),
     )
     with ExitStack() as stack:

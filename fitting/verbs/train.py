@@ -17,7 +17,8 @@ from flowfit.priors.data.people.mocap import Paths, read_mocap
 from flowfit.priors.keypoints.files import file_hash, read_about
 from flowfit.priors.load import posterior_file
 from flowfit.priors.training.keypoint_config import TrainingConfig, read_config
-from flowfit.priors.training.keypoints import Trainer
+from flowfit.priors.training.keypoints import KeypointLearner
+from flowfit.priors.training.loop import Trainer, rank
 
 CHECKPOINT = "posterior.safetensors"
 
@@ -76,19 +77,25 @@ def train(
     recordings = read_mocap(mocap)
     others = None if validation is None else read_mocap(validation)
     first = None if start is None else posterior_file(str(start))
-    trainer = Trainer(
-        settings, find_body(body), recordings, folder, device=device, mixed=mixed, start=first
+    learner = KeypointLearner(
+        settings,
+        find_body(body),
+        recordings,
+        validation=others,
+        device=device,
+        mixed=mixed,
+        start=first,
     )
+    trainer = Trainer(settings, learner, folder)
     make_folder(folder)
     resumed = trainer.resume()
     if export_now and not resumed:
         raise InputError(f"{folder}: no run to export; train first, without --export-now")
     if not export_now:
-        for _ in trainer.train(validation=others, progress=progress):
+        for _ in trainer.train(progress=progress):
             pass
-    if trainer.rank != 0:
+    if rank() != 0:
         return None
-    metrics = {} if others is None else trainer.validate(others)
     path = folder / CHECKPOINT
     trainer.export(
         path,
@@ -99,8 +106,8 @@ def train(
                 "credit": credit,
                 "licence": licence,
             },
-            "draws": trainer.calibrated(others).told(),
-            "validation": metrics,
+            "draws": learner.calibrated(trainer.average).told(),
+            "validation": trainer.validate(),
             **({} if first is None else {"began_with": _named(first)}),
         },
     )

@@ -21,17 +21,19 @@ from flowfit.priors.data.datasets.registry import Mixture, mix
 from flowfit.priors.data.drawn.picture_sets import PictureMaker, make_picture_set
 from flowfit.priors.data.people.mocap import Mocap, Paths, read_mocap
 from flowfit.priors.image.files import Begun
-from flowfit.priors.training.image import ImageTrainer
+from flowfit.priors.training.image import FusedForm, ImageLearner
 from flowfit.priors.training.image_config import (
     CONFIGS,
     ImageTrainingConfig,
     check_image_config,
     read_image_config,
 )
-from flowfit.priors.training.image_learners import FusedLearner, ProHMRLearner
+from flowfit.priors.training.loop import Trainer
+from flowfit.priors.training.prohmr import ProHMRForm
 
 BASE = "keypoint_flow.safetensors"  # the built-in keypoint posterior
 _SYNTHETIC = "synthetic pictures: people drawn in front of noise and shapes; no photograph"
+_SAVE_EVERY = 100  # steps, slower than those on keypoints
 _COARSE = {"open": "open-low"}  # drawn in its place: enough for small pictures
 
 
@@ -88,17 +90,17 @@ def train_image(
     if (mocap is None) == (datasets is None):
         raise InputError("give --mocap DIR to make pictures up, or --dataset FILE.npz, not both")
     whose = find_body(body)
-    learner: FusedLearner | ProHMRLearner
+    form: FusedForm | ProHMRForm
     first = None if start is None else Path(start)
     if settings.kind == "prohmr":
-        learner = ProHMRLearner(settings, whose, device=device, mixed=mixed, start=first)
+        form = ProHMRForm(settings, whose, device=device, mixed=mixed, start=first)
     else:
         stands_on = _built_in_base() if base is None else Path(base)
-        learner = FusedLearner(settings, whose, stands_on, device=device, mixed=mixed, start=first)
+        form = FusedForm(settings, whose, stands_on, device=device, mixed=mixed, start=first)
     if mocap is not None:
         recordings = read_mocap(mocap)
         make_folder(folder)
-        people = _made_up(folder, settings, learner.image_size, recordings, whose, device, progress)
+        people = _made_up(folder, settings, form.image_size, recordings, whose, device, progress)
         trained_on: dict[str, Any] = {
             "sequences": len(recordings.names),
             "frames": len(recordings),
@@ -109,11 +111,11 @@ def train_image(
         people = _read(datasets)
         make_folder(folder)
         trained_on = {"datasets": {one.name: len(one) for one in people.sets}}
-    trainer = ImageTrainer(settings, learner, people, folder, device=device, threads=threads)
+    trainer = Trainer(settings, ImageLearner(settings, form, people, threads=threads), folder)
     resumed = trainer.resume()
-    if isinstance(learner, FusedLearner) and learner.begun is not None and not resumed:
-        _tell_begun(str(start), learner.begun)
-    for _ in trainer.train(progress=progress):
+    if isinstance(form, FusedForm) and form.begun is not None and not resumed:
+        _tell_begun(str(start), form.begun)
+    for _ in trainer.train(save_every=_SAVE_EVERY, progress=progress):
         pass
     path = folder / ("posterior.pt" if settings.kind == "prohmr" else "posterior.safetensors")
     trained_on |= {"credit": credit, "licence": licence}

@@ -16,12 +16,13 @@ from flowfit.priors.data.skeletons.h36m import EVALUATION, TRAINING, read_h36m
 from flowfit.priors.data.skeletons.pairs import FilePairs, Mixed, PairSource
 from flowfit.priors.data.skeletons.prohmr_pairs import read_prohmr_pairs
 from flowfit.priors.lifting.input import INPUT_SCHEMAS, WITH_FACE
-from flowfit.priors.training.lifting import LiftingTrainer, made_up_pairs
+from flowfit.priors.training.lifting import LiftingLearner, made_up_pairs
 from flowfit.priors.training.lifting_config import (
     LiftingConfig,
     check_lifting_config,
     read_lifting_config,
 )
+from flowfit.priors.training.loop import Trainer
 
 CHECKPOINT = "lifter.safetensors"
 
@@ -87,13 +88,13 @@ def train_lifter(
         raise InputError("--validation is a folder of AMASS files, for --mocap")
     make_folder(folder)
     source = sources[0] if len(sources) == 1 else Mixed(sources)
-    trainer = LiftingTrainer(settings, source, folder, device=device, mixed=mixed)
+    learner = LiftingLearner(settings, source, validation=others, device=device, mixed=mixed)
+    trainer = Trainer(settings, learner, folder)
     trainer.resume()
-    for _ in trainer.train(validation=others, progress=progress):
+    for _ in trainer.train(progress=progress):
         pass
-    metrics = {} if others is None else trainer.validate(others)
     path = folder / CHECKPOINT
-    trainer.export(path, {"trained_on": facts, "validation": metrics})
+    trainer.export(path, {"trained_on": facts, "validation": trainer.validate()})
     write_json(folder / "config.json", json.loads(json.dumps(asdict(settings))))
     return path
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 from flowfit.models.errors import InputError
 
 
 class Schedule:
-    """How long a run is and how its learning rate moves; a configuration has these fields.
+    """How long a run is and how its learning rate moves: fields of every configuration.
 
     Attributes:
         steps: in all. batch: of people, in all processes. rate: AdamW's peak learning rate.
         warmup: steps in which the rate rises. falling: share of the steps in which it falls.
-        clip: largest norm of the gradient. ema: decay of the averaged weights. seed: of all draws.
+        clip: largest norm of the gradient, 0 for any. ema: decay of the averaged weights.
+        seed: of all random numbers.
     """
 
     steps: int
@@ -29,11 +31,29 @@ class Schedule:
     clip: float
     ema: float
     seed: int
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     @property
     def plateau_ends(self) -> int:
         """Step from which the learning rate falls."""
         return max(self.warmup, round((1 - self.falling) * self.steps))
+
+    def seed_of(self, step: int, stream: int) -> int:
+        """Of one of the at most 64 streams of random numbers of a step."""
+        return (self.seed * 1_000_003 + step) * 64 + stream
+
+
+def rate_factor(step: int, config: Schedule) -> float:
+    """Learning rate as a share of its peak: a rise, a plateau, and a fall with the root.
+
+    The plateau does not depend on the number of steps, so a run can be made longer as long as it
+    has not begun to fall.
+    """
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    left = config.steps - config.plateau_ends
+    fallen = min(1.0, max(0, step - config.plateau_ends) / max(1, left))
+    return 1 - 0.99 * math.sqrt(fallen)
 
 
 def check_schedule(config: Schedule, where: str, *shares: str) -> None:
@@ -71,7 +91,8 @@ def build_config(kind: Any, content: Any, where: str, *, start: Any = None) -> A
     start = kind() if start is None else start
     if not isinstance(content, Mapping):
         raise InputError(f"{where} must hold names and values")
-    hints = get_type_hints(kind)
+    types = get_type_hints(kind)
+    hints = {field.name: types[field.name] for field in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
     for name, value in content.items():
         if name not in hints:

@@ -1,17 +1,13 @@
-"""The training loop of posteriors that look at pictures.
+"""How an image posterior learns from pictures: what is read of a step, and the fused form.
 
-As in `flowfit.priors.training.keypoints`, every step's random numbers, and the people it sees,
-follow from the seed and the step alone: a run that was killed goes on to the same weights as one
-that was not.
+Forms differ in what is trained and in its loss: the one here stands on a keypoint posterior,
+ProHMR's is in `flowfit.priors.training.prohmr`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,24 +16,37 @@ import torch
 from torch import Tensor, nn
 
 from flowfit.models.body import Body
-from flowfit.models.errors import InputError
+from flowfit.models.keypoints import SCHEMAS
 from flowfit.priors.data.datasets.people import PictureSet, join
 from flowfit.priors.data.datasets.registry import Mixture
 from flowfit.priors.data.pictures.batches import Batch, PictureReader
-from flowfit.priors.training.image_config import ImageTrainingConfig, image_config_from
-from flowfit.priors.training.keypoints import TrainingLog, rate_factor
+from flowfit.priors.image.files import begin_with, save_image_posterior
+from flowfit.priors.image.posterior import ImagePosterior
+from flowfit.priors.keypoints.files import load_posterior
+from flowfit.priors.networks.precision import set_mixed_precision
+from flowfit.priors.training.image_config import ImageTrainingConfig
+from flowfit.priors.training.image_losses import (
+    image_losses,
+    to_device,
+    truth_of,
+    with_exact_keypoints,
+)
+from flowfit.priors.training.loop import Learner
 
 
-class Learner(Protocol):
-    """A model that learns from pictures, and how.
+class ImageForm(Protocol):
+    """A form of image posterior in training: what it is, and its loss on a batch of pictures.
 
     Attributes:
-        model: holds what is trained. body: whom it is about. others: what else changes from step to
-            step and is saved with the run.
+        body: whom it is about, on the CPU. The others: as of a `Learner`.
     """
 
     @property
     def model(self) -> nn.Module:
+        """See above."""
+
+    @property
+    def device(self) -> torch.device:
         """See above."""
 
     @property
@@ -57,181 +66,133 @@ class Learner(Protocol):
         """The sum to lower, and its terms, unweighted."""
 
     def follow(self) -> dict[str, float]:
-        """What is to be done after a step of the optimizer; terms to log."""
+        """As `Learner.follow`."""
 
     def export(self, path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint of the model with these weights."""
+        """As `Learner.export`."""
 
 
-class ImageTrainer:
-    """Trains an image posterior.
+class ImageLearner(Learner):
+    """An image posterior on pictures of people.
 
     Args:
-        config: of the run. learner: what is trained. people: whose pictures are read.
-        folder: for `state.pt` (to resume) and `log.csv`. device: where to train.
+        config: of the run. form: what is trained. people: whose pictures are read.
         threads: that read pictures.
+    """
+
+    unit = "pictures"
+    shown: Mapping[str, str] = {"total": ".3f"}
+
+    def __init__(
+        self, config: ImageTrainingConfig, form: ImageForm, people: Mixture, *, threads: int = 1
+    ) -> None:
+        self.config, self.form, self.people = config, form, people
+        self.model, self.device, self.others = form.model, form.device, form.others
+        self.phase_ends = (config.keypoints_first,)
+        self.reader = PictureReader(form.body, form.picture_size(0), config.augmentation, threads)
+
+    def state(self) -> dict[str, Tensor]:
+        """What changes in the model: its trained parameters and the averages of its norms."""
+        named = dict(self.model.named_parameters())
+        frozen = {k for k, p in named.items() if not p.requires_grad}
+        trained = named.keys() - frozen
+        parts = {k.rpartition(".")[0] for k in trained}
+        return {
+            k: v
+            for k, v in self.model.state_dict().items()
+            if k not in frozen and (k in trained or k.rpartition(".")[0] in parts)
+        }
+
+    def read(self, step: int) -> Batch:
+        """The pictures of a step."""
+        seed = self.config.seed_of(step, 29)
+        drawn = self.people.draw(self.config.batch, np.random.default_rng(seed))
+        reader = replace(self.reader, size=self.form.picture_size(step))
+        return reader.read(gather(drawn), torch.Generator().manual_seed(seed))
+
+    def losses(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The form's, of the pictures of a step."""
+        batch = self.read(step)
+        generator = torch.Generator(self.device).manual_seed(self.config.seed_of(step, 31))
+        torch.manual_seed(self.config.seed_of(step, 37))  # dropout's
+        return self.form.losses(batch, step, generator)
+
+    def follow(self) -> dict[str, float]:
+        """The form's."""
+        return self.form.follow()
+
+    def export(self, path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write the form's checkpoint."""
+        self.form.export(path, weights, facts)
+
+
+class FusedForm:
+    """The image posterior that stands on the keypoint posterior.
+
+    Args:
+        config: of the run. body: whom it is about. base: file of the keypoint posterior.
+        device: where. mixed: bfloat16 in the networks. start: an image posterior of which to
+            begin with what fits, or None.
+
+    Attributes:
+        begun: what was taken from `start`, if there is one.
     """
 
     def __init__(
         self,
         config: ImageTrainingConfig,
-        learner: Learner,
-        people: Mixture,
-        folder: Path,
+        body: Body,
+        base: Path,
         *,
         device: torch.device | str = "cpu",
-        threads: int = 1,
+        mixed: bool = False,
+        start: Path | None = None,
     ) -> None:
-        self.config, self.learner, self.people, self.folder = config, learner, people, folder
+        self.config, self.base = config, base
         self.device = torch.device(device)
-        self.reader = PictureReader(
-            learner.body.to(device="cpu"), learner.picture_size(0), config.augmentation, threads
-        )
-        self.trained = {k: p for k, p in learner.model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(
-            self.trained.values(), lr=config.rate, weight_decay=config.weight_decay
-        )
-        self.average = {k: v.clone() for k, v in self.state().items()}
-        self.step_number = 0
+        keypoint_posterior, about = load_posterior(base)
+        self.schema = SCHEMAS[about["schema"]]
+        torch.manual_seed(config.seed)
+        self.model = ImagePosterior(keypoint_posterior, schema=self.schema, **config.sizes)
+        self.begun = None if start is None else begin_with(self.model, start)
+        self.model.to(self.device)
+        channels_last(self.model)
+        set_mixed_precision(self.model, mixed)
+        self.image_size = self.model.image_size
+        self.others: dict[str, nn.Module | torch.optim.Optimizer] = {}
+        self.body = body.to(device="cpu")
+        self.trained_on = body.to(device=device)
 
-    def state(self) -> dict[str, Tensor]:
-        """What changes in the model: its trained parameters and the averages of its norms."""
-        frozen = {k for k, p in self.learner.model.named_parameters() if not p.requires_grad}
-        parts = {k.rpartition(".")[0] for k in self.trained}
-        return {
-            k: v
-            for k, v in self.learner.model.state_dict().items()
-            if k not in frozen and (k in self.trained or k.rpartition(".")[0] in parts)
-        }
+    def picture_size(self, step: int) -> int:
+        """The posterior's; smaller while it only learns to find keypoints."""
+        first = step < self.config.keypoints_first
+        return self.config.first_size if first else self.image_size
 
-    def read(self, step: int) -> Batch:
-        """The pictures of a step."""
-        seed = (self.config.seed * 1_000_003 + step) * 64 + 29
-        drawn = self.people.draw(self.config.batch, np.random.default_rng(seed))
-        reader = replace(self.reader, size=self.learner.picture_size(step))
-        return reader.read(gather(drawn), torch.Generator().manual_seed(seed))
+    def losses(
+        self, batch: Batch, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """As in `ImageForm`; the first steps only learn to find keypoints."""
+        truth = truth_of(batch, self.body, self.schema)
+        images, truth = to_device(batch, truth, self.device)
+        truth = with_exact_keypoints(truth, self.config.exact, generator)
+        return image_losses(
+            self.model, images, truth, self.trained_on, self.schema, self.config.losses,
+            self.config.own, generator, keypoints_only=step < self.config.keypoints_first,
+        )  # fmt: skip
 
-    def step(self) -> dict[str, float]:
-        """One step of the optimizer; the terms of the loss."""
-        config, step = self.config, self.step_number
-        batch = self.read(step)
-        generator = torch.Generator(self.device)
-        generator.manual_seed((config.seed * 1_000_003 + step) * 64 + 31)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.rate * rate_factor(step, config)
-        self.learner.model.train()
-        torch.manual_seed((config.seed * 1_000_003 + step) * 64 + 37)  # dropout's
-        total, terms = self.learner.losses(batch, step, generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        norm = nn.utils.clip_grad_norm_(self.trained.values(), config.clip)
-        if bool(norm.isfinite()):  # one bad batch must not end a run of hours
-            self.optimizer.step()
-        self.step_number += 1
-        decay = min(config.ema, self.step_number / (self.step_number + 10))
-        with torch.no_grad():
-            for name, value in self.state().items():
-                mean = self.average[name]
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1 - decay)
-                else:
-                    mean.copy_(value)
-        found = {name: float(value.detach()) for name, value in terms.items()}
-        found |= self.learner.follow()
-        return {"total": float(total.detach()), **found, "gradient": float(norm)}
+    def follow(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
 
-    def resume(self) -> bool:
-        """Go on from the folder's `state.pt`; False where there is none.
+    def export(self, path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write what was trained; the keypoint posterior is named, not copied."""
+        about = {"schema": self.schema.name, "body": self.body.name, **facts}
+        save_image_posterior(path, weights, self.config.sizes, self.base, about)
 
-        Raises:
-            InputError: the state is of another configuration or damaged.
-        """
-        path = self.folder / "state.pt"
-        if not path.is_file():
-            return False
-        try:
-            saved = torch.load(path, map_location=self.device, weights_only=True)
-            same = self._goes_on(json.loads(saved["config"]), int(saved["step"]))
-            if same:
-                wanted = self.state()
-                if saved["weights"].keys() != wanted.keys():
-                    raise ValueError("it holds other weights")
-                self.learner.model.load_state_dict(saved["weights"], strict=False)
-                self.optimizer.load_state_dict(saved["optimizer"])
-                for name, part in self.learner.others.items():
-                    part.load_state_dict(saved[f"other_{name}"])
-                self.average = saved["average"]
-                self.step_number = int(saved["step"])
-        except Exception as error:  # a damaged file can raise anything
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{path} cannot be resumed: {reason}") from None
-        if not same:
-            raise InputError(f"{path} was trained with another configuration; use another folder")
-        return True
 
-    def _goes_on(self, saved: dict[str, Any], step: int) -> bool:
-        """Whether a run of the saved configuration was at `step` where this one would be.
-
-        The number of steps may differ while neither has left the learning rate's plateau.
-        """
-        wanted = json.loads(self._told())
-        then = image_config_from(saved, "the saved configuration")
-        if min(then.plateau_ends, self.config.plateau_ends) < step:
-            return bool(saved == wanted)
-        return bool({**saved, "steps": 0} == {**wanted, "steps": 0})
-
-    def _told(self) -> str:
-        return json.dumps(asdict(self.config), sort_keys=True)
-
-    def save_state(self) -> None:
-        """Write `state.pt`, whole or not at all."""
-        path = self.folder / "state.pt"
-        temporary = path.with_name(f".state.{os.getpid()}.tmp")
-        torch.save(
-            {
-                "config": self._told(),
-                "weights": self.state(),
-                "optimizer": self.optimizer.state_dict(),
-                "average": self.average,
-                "step": self.step_number,
-                **{f"other_{k}": v.state_dict() for k, v in self.learner.others.items()},
-            },
-            temporary,
-        )
-        os.replace(temporary, path)
-
-    def export(self, path: Path, facts: Mapping[str, Any]) -> None:
-        """Write the averaged weights as a checkpoint."""
-        told = {"steps": self.step_number, "config": asdict(self.config), **facts}
-        self.learner.export(path, self.average, told)
-
-    def train(self, *, save_every: int = 100, progress: bool = True) -> Iterable[dict[str, float]]:
-        """Run to the last step, yielding what each logged step printed to `log.csv`."""
-        from tqdm import tqdm
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        log = TrainingLog(self.folder / "log.csv")
-        sums: dict[str, float] = {}
-        counted, began = 0, time.perf_counter()
-        steps = self.config.steps
-        with tqdm(total=steps, initial=self.step_number, disable=not progress) as bar:
-            while self.step_number < steps:
-                for name, value in self.step().items():
-                    sums[name] = sums.get(name, 0.0) + value
-                counted += 1
-                bar.update()
-                # the terms of the two phases are not averaged together
-                ends = {steps, self.config.keypoints_first}
-                if self.step_number % save_every and self.step_number not in ends:
-                    continue
-                spent = time.perf_counter() - began
-                row = {k: v / counted for k, v in sums.items()}
-                row["pictures_per_second"] = counted * self.config.batch / spent
-                self.save_state()
-                log.write(self.step_number, row)
-                bar.set_postfix(total=f"{row['total']:.3f}")
-                sums, counted, began = {}, 0, time.perf_counter()
-                yield row
+def channels_last(model: nn.Module) -> None:
+    """The order of numbers in memory that convolutions are fastest with."""
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def gather(drawn: Sequence[tuple[PictureSet, int]]) -> PictureSet:

@@ -16,10 +16,11 @@ from flowfit.priors.data.pictures.augment import PictureAugmentation
 from flowfit.priors.image.files import load_image_posterior
 from flowfit.priors.image.prohmr import build_prohmr, read_backbone, read_prohmr, save_prohmr
 from flowfit.priors.keypoints.files import save_posterior
-from flowfit.priors.training.image import ImageTrainer
+from flowfit.priors.training.image import FusedForm, ImageLearner
 from flowfit.priors.training.image_config import CONFIGS, ImageTrainingConfig, image_config_from
-from flowfit.priors.training.image_learners import FusedLearner, ProHMRLearner
 from flowfit.priors.training.keypoint_losses import LossWeights
+from flowfit.priors.training.loop import Trainer
+from flowfit.priors.training.prohmr import ProHMRForm
 from tests.priors.image.image_people import ENCODER, POINTS, SIZES, make_posterior
 
 SMALL = {"image_size": 64, "fusion": 16, "blocks": 2, "encoder": ENCODER, "points": POINTS}
@@ -70,10 +71,10 @@ def prohmr_config(**changes):
 def make_trainer(body, people, base, tmp_path):
     def make(config, folder="run", **options):
         if config.kind == "prohmr":
-            learner = ProHMRLearner(config, body, **options)
+            form = ProHMRForm(config, body, **options)
         else:
-            learner = FusedLearner(config, body, base, **options)
-        return ImageTrainer(config, learner, people, tmp_path / folder)
+            form = FusedForm(config, body, base, **options)
+        return Trainer(config, ImageLearner(config, form, people), tmp_path / folder)
 
     return make
 
@@ -83,8 +84,8 @@ def train(trainer, **options):
 
 
 def assert_same(a, b):
-    for name, value in a.state().items():
-        assert torch.equal(value, b.state()[name]), name
+    for name, value in a.learner.state().items():
+        assert torch.equal(value, b.learner.state()[name]), name
         assert torch.equal(a.average[name], b.average[name]), name
 
 
@@ -135,7 +136,7 @@ def test_it_learns_and_its_export_opens(make_trainer, tmp_path):
     assert rows[-1]["own_heat"] < 0.9 * rows[0]["own_heat"]
     path = tmp_path / "made.safetensors"
     trainer.export(path, {"trained_on": {"pictures": 24}})
-    loaded, about = load_image_posterior_beside(path, trainer.learner.base)
+    loaded, about = load_image_posterior_beside(path, trainer.learner.form.base)
     assert about["steps"] == 40
     assert about["config"]["rate"] == 1e-2
     name = "encoder.heat.weight"
@@ -152,12 +153,12 @@ def load_image_posterior_beside(path, base):
 
 def test_the_first_steps_see_smaller_pictures(make_trainer):
     trainer = make_trainer(small_config())
-    assert trainer.learner.picture_size(1) == 32
-    assert trainer.learner.picture_size(2) == 64
-    batch = trainer.read(5)
-    again = trainer.read(5)
+    assert trainer.learner.form.picture_size(1) == 32
+    assert trainer.learner.form.picture_size(2) == 64
+    batch = trainer.learner.read(5)
+    again = trainer.learner.read(5)
     assert torch.equal(batch.images, again.images)
-    assert not torch.equal(batch.labels.keypoints, trainer.read(6).labels.keypoints)
+    assert not torch.equal(batch.labels.keypoints, trainer.learner.read(6).labels.keypoints)
 
 
 def test_prohmrs_form_has_every_term_and_a_critic(make_trainer):
@@ -238,16 +239,18 @@ def test_small_begins_with_another_image_posterior(make_trainer, tmp_path):
     path = tmp_path / "made.safetensors"
     trainer.export(path, {})
     for suffix in (".safetensors", ".json"):
-        beside = trainer.learner.base.with_suffix(suffix)
+        beside = trainer.learner.form.base.with_suffix(suffix)
         path.with_name(beside.name).write_bytes(beside.read_bytes())
     begun = make_trainer(small_config(), "next", start=path)
-    for name, value in begun.state().items():
+    for name, value in begun.learner.state().items():
         if value.is_floating_point():
             wanted = trainer.average[name].half().to(value.dtype)
             torch.testing.assert_close(value, wanted, msg=name)
-    assert begun.learner.begun.new == ()
+    assert begun.learner.form.begun.new == ()
     # of another size: what fits
-    wider = make_trainer(small_config(sizes={**SMALL, "fusion": 24}), "other", start=path).learner
+    wider = make_trainer(
+        small_config(sizes={**SMALL, "fusion": 24}), "other", start=path
+    ).learner.form
     assert {name.split(".")[0] for name in wider.begun.new} == {"fusion"}
     name = "encoder.heat.weight"
     torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""The training loop on a handful of made-up recordings."""
+"""The training loop, with keypoint posteriors on a handful of made-up recordings."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from flowfit.priors.data.people.disguise import disguise
 from flowfit.priors.data.people.mocap import Mocap
 from flowfit.priors.keypoints.draw_calibration import DrawCalibration
 from flowfit.priors.keypoints.files import load_posterior
+from flowfit.priors.training.config import rate_factor
+from flowfit.priors.training.keypoint_config import TrainingConfig
 from flowfit.priors.training.keypoint_losses import LossWeights
-from flowfit.priors.training.keypoints import Trainer, TrainingConfig, rate_factor
+from flowfit.priors.training.keypoints import KeypointLearner
+from flowfit.priors.training.loop import Trainer
 
 SIZES = {"context": 8, "hidden": 16, "steps": 2, "blocks": 1, "width": 16, "depth": 1}
 LOSSES = (
@@ -50,18 +53,26 @@ def small_body():
 
 @pytest.fixture
 def make_trainer(tmp_path, small_body):
-    def make(folder="run", start=None, **changes):
+    def make(folder="run", start=None, validation=None, **changes):
         path = tmp_path / folder
         path.mkdir(exist_ok=True)
-        return Trainer(make_config(**changes), small_body, make_mocap(), path, start=start)
+        config = make_config(**changes)
+        learner = KeypointLearner(
+            config, small_body, make_mocap(), validation=validation, start=start
+        )
+        return Trainer(config, learner, path)
 
     return make
 
 
 @pytest.fixture
 def make_mixed(tmp_path, small_body):
-    def make(**changes):
-        return Trainer(make_config(**changes), small_body, make_mocap(), tmp_path, mixed=True)
+    def make(validation=None):
+        config = make_config()
+        learner = KeypointLearner(
+            config, small_body, make_mocap(), validation=validation, mixed=True
+        )
+        return Trainer(config, learner, tmp_path)
 
     return make
 
@@ -72,8 +83,8 @@ def train(trainer, **options):
 
 def assert_same_weights(a, b):
     for first, second in (
-        (a.run.posterior.state_dict(), b.run.posterior.state_dict()),
-        (a.run.average, b.run.average),
+        (a.learner.model.state_dict(), b.learner.model.state_dict()),
+        (a.average, b.average),
     ):
         assert first.keys() == second.keys()
         for name, value in first.items():
@@ -140,7 +151,7 @@ def test_the_optimizer_gets_the_rate(make_trainer):
     used = []
     for _ in range(6):
         trainer.step()
-        used.append(trainer.run.optimizer.param_groups[0]["lr"])
+        used.append(trainer.optimizer.param_groups[0]["lr"])
     expected = [0.5, 1, 1, 1, 1, 1 - 0.99 * 0.5**0.5]
     assert used == pytest.approx([1e-3 * factor for factor in expected])
 
@@ -155,8 +166,8 @@ def test_steps_are_the_same_in_every_run(make_trainer):
     train(other)
     assert_same_weights(first, second)
     weight = "encoder.enter.weight"
-    assert not torch.equal(first.run.average[weight], other.run.average[weight])
-    assert not torch.equal(first.run.average[weight], first.run.posterior.state_dict()[weight])
+    assert not torch.equal(first.average[weight], other.average[weight])
+    assert not torch.equal(first.average[weight], first.learner.model.state_dict()[weight])
 
 
 @pytest.mark.parametrize("adversarial", [0.0, 0.01])
@@ -173,13 +184,13 @@ def test_a_killed_run_goes_on_to_the_same_weights(make_trainer, adversarial):
     torch.manual_seed(99)  # what else the process drew does not matter
     again = make("killed")
     assert again.resume()
-    assert again.run.step == 3
+    assert again.step_number == 3
     train(again, save_every=3)
-    assert again.run.step == 6
+    assert again.step_number == 6
     assert_same_weights(whole, again)
     for part in ("exp_avg", "exp_avg_sq"):
         for first, second in zip(
-            whole.run.optimizer.state.values(), again.run.optimizer.state.values(), strict=True
+            whole.optimizer.state.values(), again.optimizer.state.values(), strict=True
         ):
             assert torch.equal(first[part], second[part])
 
@@ -201,13 +212,13 @@ def test_a_run_made_longer_on_the_plateau_is_as_if_it_always_had_been(make_train
     short.save_state()
     longer = make_trainer("short", steps=steps)
     assert longer.resume()
-    assert longer.run.step == 4
+    assert longer.step_number == 4
     train(longer)
-    assert longer.run.step == steps
+    assert longer.step_number == steps
     assert_same_weights(whole, longer)
     again = make_trainer("short", steps=steps)
     assert again.resume()  # and is from then on a run of so many steps
-    assert again.run.step == steps
+    assert again.step_number == steps
 
 
 def test_a_run_may_be_made_shorter_too(make_trainer):
@@ -236,12 +247,12 @@ def trained(make_trainer, tmp_path):
 def test_it_begins_with_the_weights_of_a_checkpoint(make_trainer, trained):
     wanted, _ = load_posterior(trained)
     begun = make_trainer(start=trained)
-    assert begun.run.step == 0
-    for name, value in begun.run.posterior.state_dict().items():
+    assert begun.step_number == 0
+    for name, value in begun.learner.model.state_dict().items():
         assert torch.equal(value, wanted.state_dict()[name]), name
-        assert torch.equal(begun.run.average[name], value), name
-    assert all(p.requires_grad for p in begun.run.posterior.parameters())
-    others = make_trainer("other").run.posterior.state_dict()
+        assert torch.equal(begun.average[name], value), name
+    assert all(p.requires_grad for p in begun.learner.model.parameters())
+    others = make_trainer("other").learner.model.state_dict()
     assert any(not torch.equal(v, others[k]) for k, v in wanted.state_dict().items())
 
 
@@ -271,7 +282,7 @@ def test_a_start_of_another_kind_is_refused(make_trainer, trained, tmp_path, sma
     with pytest.raises(InputError, match=r"has the sizes .* the configuration has others"):
         make_trainer("other", start=trained, sizes=SIZES | {"hidden": 24})
     with pytest.raises(InputError, match=r"is for body25 keypoints, not for coco17"):
-        Trainer(make_config(), small_body, make_mocap(), tmp_path, schema=COCO17, start=trained)
+        KeypointLearner(make_config(), small_body, make_mocap(), schema=COCO17, start=trained)
     with pytest.raises(InputError, match="cannot be read"):
         make_trainer("other", start=tmp_path / "nothing.safetensors")
 
@@ -359,20 +370,20 @@ def test_export_opens_and_gives_the_same_mode(make_trainer, tmp_path):
     assert about["steps"] == 6
     assert about["licence"] == "for the test"
     assert about["config"]["batch"] == 16
-    people, _, _ = trainer.draw(0)
-    averaged = trainer.averaged()
+    people, _, _ = trainer.learner.draw(0)
+    averaged = trainer.learner.with_weights(trainer.average)
     seen = people.keypoints, people.confidence, people.camera
     got, expected = (p.mode(p.condition(*seen)) for p in (opened, averaged))
     torch.testing.assert_close(got.vectors, expected.vectors, rtol=0, atol=0.02)
-    rounded = {k: v.half() if v.is_floating_point() else v for k, v in trainer.run.average.items()}
+    rounded = {k: v.half() if v.is_floating_point() else v for k, v in trainer.average.items()}
     averaged.load_state_dict(rounded)
     exact = averaged.mode(averaged.condition(*seen))
     torch.testing.assert_close(got.vectors, exact.vectors, rtol=0, atol=0)
 
 
 def test_the_log_has_rows(make_trainer, tmp_path):
-    trainer = make_trainer()
-    rows = train(trainer, save_every=2, validation=make_mocap(1), validate_every=4)
+    trainer = make_trainer(validation=make_mocap(1))
+    rows = train(trainer, save_every=2, validate_every=4)
     assert len(rows) == 3
     with open(tmp_path / "run" / "log.csv", newline="") as file:
         table = list(csv.DictReader(file))
@@ -387,36 +398,37 @@ def test_the_log_has_rows(make_trainer, tmp_path):
 
 
 def test_validation_is_finite_and_repeats(make_trainer):
-    trainer = make_trainer()
+    trainer = make_trainer(validation=make_mocap(1))
     train(trainer)
-    found = trainer.validate(make_mocap(1), people=24)
+    found = trainer.learner.validate(trainer.average, people=24)
     assert set(found) == {f"{kind}_{name}" for kind in ("plain", "cut") for name in LOSSES}
     assert np.isfinite(list(found.values())).all()
-    assert trainer.validate(make_mocap(1), people=24) == found
-    assert trainer.run.posterior.flow.steps[0][0].initialized
+    assert trainer.learner.validate(trainer.average, people=24) == found
+    assert trainer.learner.model.flow.steps[0][0].initialized
 
 
 def test_draws_are_calibrated_by_other_recordings(make_trainer):
-    trainer = make_trainer()
+    trainer = make_trainer(validation=make_mocap(1))
     train(trainer)
-    found = trainer.calibrated(make_mocap(1), people=64)
+    found = trainer.learner.calibrated(trainer.average, people=64)
     assert found.noise == trainer.config.losses.target_noise
-    assert found == trainer.calibrated(make_mocap(1), people=64)
+    assert found == trainer.learner.calibrated(trainer.average, people=64)
     assert found.length > 0
     # nothing is known of lengths without other recordings
-    assert trainer.calibrated(None) == DrawCalibration(trainer.config.losses.target_noise)
+    alone = make_trainer().learner.calibrated(trainer.average)
+    assert alone == DrawCalibration(trainer.config.losses.target_noise)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_any_share_of_the_people_may_be_cut(make_trainer, share):
     trainer = make_trainer(truncated=share)
-    people, told, _ = trainer.draw(0)
+    people, told, _ = trainer.learner.draw(0)
     assert people.keypoints.shape == (16, 25, 2)
     assert told.shape == (16, 25)
-    again, told_again, _ = trainer.draw(0)
+    again, told_again, _ = trainer.learner.draw(0)
     assert torch.equal(people.keypoints, again.keypoints)
     assert torch.equal(told, told_again)
-    other, _, _ = trainer.draw(1)
+    other, _, _ = trainer.learner.draw(1)
     assert not torch.equal(people.keypoints, other.keypoints)
 
 
@@ -429,15 +441,15 @@ def test_mixed_precision_trains_nearly_the_same(make_trainer, make_mixed):
         first, second = exact.step(), mixed.step()
         assert first["total"] != second["total"]
         assert second["total"] == pytest.approx(first["total"], rel=0.02)
-    assert all(p.dtype == torch.float32 for p in mixed.run.posterior.parameters())
+    assert all(p.dtype == torch.float32 for p in mixed.learner.model.parameters())
 
 
 def test_what_is_saved_is_not_mixed(make_trainer, make_mixed):
-    mixed = make_mixed()
+    mixed = make_mixed(validation=make_mocap(1))
     mixed.step()
-    exact = make_trainer()
-    exact.run.average = mixed.run.average
-    assert exact.validate(make_mocap(1), people=24) == mixed.validate(make_mocap(1), people=24)
+    exact = make_trainer(validation=make_mocap(1))
+    first, second = (t.learner.validate(mixed.average, people=24) for t in (exact, mixed))
+    assert first == second
 
 
 # --- what the posterior is told of the confidences ---

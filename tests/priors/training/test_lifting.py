@@ -1,4 +1,4 @@
-"""The training loop of lifting."""
+"""Lifters in training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from flowfit.models.body_files import find_body
 from flowfit.models.errors import InputError
 from flowfit.priors.data.skeletons.pairs import FilePairs, Mixed
 from flowfit.priors.lifting.files import load_lifter
-from flowfit.priors.training.lifting import LiftingTrainer, lifting_losses, made_up_pairs
+from flowfit.priors.training.lifting import LiftingLearner, lifting_losses, made_up_pairs
 from flowfit.priors.training.lifting_config import (
     CONFIGS,
     FAST,
     lifting_config_from,
     read_lifting_config,
 )
+from flowfit.priors.training.loop import Trainer
 from tests.priors.training.test_keypoints import make_mocap
 
 SMALL = {"context": 12, "hidden": 16, "steps": 2, "blocks": 1, "width": 16, "depth": 1}
@@ -47,14 +48,14 @@ def drawn(small_body):
 
 @pytest.fixture
 def make_trainer(tmp_path, drawn):
-    def make(folder="run", base=FAST, **changes):
+    def make(folder="run", base=FAST, validation=None, **changes):
         path = tmp_path / folder
         path.mkdir(exist_ok=True)
         sizes = SMALL if base is not CONFIGS["paper"] else SEED
         config = replace(base, sizes=sizes, steps=6, batch=8, warmup=2, seed=4)
         config = replace(config, **changes)
         source = drawn["paper" if base is CONFIGS["paper"] else "fast"]
-        return LiftingTrainer(config, source, path)
+        return Trainer(config, LiftingLearner(config, source, validation=validation), path)
 
     return make
 
@@ -65,7 +66,7 @@ def train(trainer, **options):
 
 def assert_same(one, other):
     for first, second in (
-        (one.lifter.state_dict(), other.lifter.state_dict()),
+        (one.learner.model.state_dict(), other.learner.model.state_dict()),
         (one.average, other.average),
     ):
         assert first.keys() == second.keys()
@@ -84,8 +85,8 @@ def test_the_loss_falls(make_trainer):
 def test_the_loss_is_prohmrs(make_trainer):
     trainer = make_trainer()
     trainer.step()
-    lifter = trainer.averaged().double()
-    pairs = trainer.source.draw(8, torch.Generator().manual_seed(0))
+    lifter = trainer.learner.with_weights(trainer.average).double()
+    pairs = trainer.learner.source.draw(8, torch.Generator().manual_seed(0))
     pairs = pairs._replace(
         keypoints=pairs.keypoints.double(),
         confidence=pairs.confidence.double(),
@@ -157,18 +158,17 @@ def test_the_regressor_never_sees_the_likelihood(make_trainer):
     trainer = make_trainer(base=CONFIGS["regressor"])
     row = trainer.step()
     assert row["total"] == pytest.approx(row["mode_3d"])
-    assert trainer.lifter.started
+    assert trainer.learner.model.started
     assert trainer.step()["nll"] == 0
-    scale = trainer.lifter.flow.log_scale
+    scale = trainer.learner.model.flow.log_scale
     assert (scale.weight == 0).all()  # it moves no mode, so nothing has moved it
 
 
 def test_export_opens_and_validation_is_repeatable(make_trainer, tmp_path):
-    trainer = make_trainer()
+    trainer = make_trainer(validation=make_trainer("other").learner.source)
     train(trainer)
-    others = make_trainer("other").source
-    found = trainer.validate(others, 64)
-    assert found == trainer.validate(others, 64)
+    found = trainer.learner.validate(trainer.average, 64)
+    assert found == trainer.learner.validate(trainer.average, 64)
     assert set(found) == {"nll", "mode_3d", "mpjpe_mm"}
     path = tmp_path / "lifter.safetensors"
     trainer.export(path, {"licence": "for the test"})
@@ -196,7 +196,7 @@ def test_pairs_from_files_and_mixed_with_others(drawn, small_body, tmp_path):
     assert known[:5].all()
     assert not known[5:].any()
     config = replace(FAST, sizes=SMALL, steps=2, batch=16, warmup=1)
-    trainer = LiftingTrainer(config, Mixed([files, made_up]), tmp_path)
+    trainer = Trainer(config, LiftingLearner(config, Mixed([files, made_up])), tmp_path)
     assert np.isfinite(trainer.step()["total"])
 
 
