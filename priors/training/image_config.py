@@ -10,8 +10,8 @@ from typing import Any
 from flowfit.models.errors import InputError
 from flowfit.priors.data.drawn.picture_sets import PictureSettings
 from flowfit.priors.data.pictures.augment import PictureAugmentation
+from flowfit.priors.training.config import Schedule, build_config, check_schedule, read_json
 from flowfit.priors.training.image_losses import OwnKeypointWeights
-from flowfit.priors.training.keypoint_config import build_config, read_json
 from flowfit.priors.training.keypoint_losses import LossWeights
 
 _SMALL_SIZES: dict[str, Any] = {
@@ -24,7 +24,7 @@ _SMALL_SIZES: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class ImageTrainingConfig:
+class ImageTrainingConfig(Schedule):
     """Everything that decides a run; saved in the checkpoint.
 
     Attributes:
@@ -63,11 +63,6 @@ class ImageTrainingConfig:
         )
     )
     pictures: PictureSettings = field(default_factory=PictureSettings)
-
-    @property
-    def plateau_ends(self) -> int:
-        """Step from which the learning rate falls."""
-        return max(self.warmup, round((1 - self.falling) * self.steps))
 
 
 # the built-in ones, by name
@@ -116,11 +111,6 @@ def image_config_from(content: Any, where: str) -> ImageTrainingConfig:
 
 def check_image_config(config: ImageTrainingConfig, where: str = "the configuration") -> None:
     """InputError where no training can have such numbers."""
-    if config.steps < 1 or config.batch < 2:
-        raise InputError(f"{where}: steps must be at least 1 and batch at least 2")
-    if not 0 <= config.falling <= 1:
-        raise InputError(f"{where}: falling is {config.falling}; give a share from 0 to 1")
-    if not 0 <= config.exact <= 1:
-        raise InputError(f"{where}: exact is {config.exact}; give a share from 0 to 1")
+    check_schedule(config, where, "exact")
     if config.pictures.count < 1:
         raise InputError(f"{where}: {config.pictures.count} pictures; make at least 1")

@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, get_type_hints
+from typing import Any
 
-from flowfit.models.errors import InputError
 from flowfit.priors.data.people.augment import Augmentation
 from flowfit.priors.data.people.disguise import Missing
 from flowfit.priors.data.people.offsets import KeypointOffsets
 from flowfit.priors.data.people.physique import Physique
 from flowfit.priors.data.people.postures import PostureBalance
 from flowfit.priors.data.people.synthetic import Detector, Scenery
+from flowfit.priors.training.config import Schedule, build_config, check_schedule, read_json
 from flowfit.priors.training.keypoint_losses import LossWeights
 
 
-class Schedule(Protocol):
-    """What of a configuration decides the learning rate."""
-
-    @property
-    def steps(self) -> int:
-        """In all."""
-        ...
-
-    @property
-    def warmup(self) -> int:
-        """Steps in which the rate rises."""
-        ...
-
-    @property
-    def plateau_ends(self) -> int:
-        """Step from which it falls."""
-        ...
-
-
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Schedule):
     """Everything that decides a run; saved in the checkpoint.
 
     Attributes:
@@ -86,11 +65,6 @@ class TrainingConfig:
         default_factory=lambda: Scenery(box=(0.9, 2.6), off_centre=0.5, focal=(0.5, 3.0))
     )
 
-    @property
-    def plateau_ends(self) -> int:
-        """Step from which the learning rate falls."""
-        return max(self.warmup, round((1 - self.falling) * self.steps))
-
 
 def read_config(path: Path) -> TrainingConfig:
     """A configuration from a JSON file; what the file leaves out keeps its default.
@@ -101,49 +75,8 @@ def read_config(path: Path) -> TrainingConfig:
     return config_from(read_json(path), str(path))
 
 
-def read_json(path: Path) -> Any:
-    """What a configuration file holds; InputError as in `read_config`."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such configuration file") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no JSON: {str(error).splitlines()[0]}") from None
-
-
 def config_from(content: Mapping[str, Any], where: str = "the configuration") -> TrainingConfig:
     """A configuration from names and values; InputError as in `read_config`."""
     made: TrainingConfig = build_config(TrainingConfig, content, where)
-    if made.steps < 1 or made.batch < 2:
-        raise InputError(f"{where}: steps must be at least 1 and batch at least 2")
-    if not 0 <= made.falling <= 1:
-        raise InputError(f"{where}: falling is {made.falling}; give a share from 0 to 1")
+    check_schedule(made, where)
     return made
-
-
-def build_config(kind: Any, content: Any, where: str, *, start: Any = None) -> Any:
-    """A dataclass of settings from names and values; InputError as in `read_config`.
-
-    What the content leaves out is as in `start`, or the class's default.
-    """
-    start = kind() if start is None else start
-    if not isinstance(content, Mapping):
-        raise InputError(f"{where} must hold names and values")
-    hints = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for name, value in content.items():
-        if name not in hints:
-            raise InputError(f"{where}: unknown name {name!r}; known are {', '.join(hints)}")
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            value = build_config(hint, value, f"{where}, {name}", start=getattr(start, name))
-        elif name == "sizes" and isinstance(value, Mapping):
-            value = {**start.sizes, **value}
-        elif isinstance(value, list):
-            value = tuple(value)
-        elif hint in (int, float):
-            whole = isinstance(value, int) or (hint is float and isinstance(value, float))
-            if isinstance(value, bool) or not whole:
-                raise InputError(f"{where}: {name} is {value!r}; give a number ({hint.__name__})")
-        values[name] = value
-    return dataclasses.replace(start, **values)

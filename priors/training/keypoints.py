@@ -33,7 +33,8 @@ from flowfit.priors.keypoints.posterior import KeypointPosterior
 from flowfit.priors.networks.discriminator import Discriminator, discriminator_loss
 from flowfit.priors.networks.encoders import Known
 from flowfit.priors.networks.precision import set_mixed_precision
-from flowfit.priors.training.keypoint_config import Schedule, TrainingConfig, config_from
+from flowfit.priors.training.config import Schedule
+from flowfit.priors.training.keypoint_config import TrainingConfig, config_from
 from flowfit.priors.training.keypoint_losses import latents_of_truth, posterior_losses
 
 _CRITIC_RATE = 1e-4  # ProHMR's

@@ -9,7 +9,7 @@ from typing import Any
 from flowfit.models.errors import InputError
 from flowfit.priors.data.people.augment import Augmentation
 from flowfit.priors.data.people.synthetic import Detector, Scenery
-from flowfit.priors.training.keypoint_config import build_config, read_json
+from flowfit.priors.training.config import Schedule, build_config, check_schedule, read_json
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LiftingLosses:
 
 
 @dataclass(frozen=True)
-class LiftingConfig:
+class LiftingConfig(Schedule):
     """Everything that decides a run; saved in the checkpoint. The defaults are `fast`.
 
     Attributes:
@@ -64,11 +64,6 @@ class LiftingConfig:
     truncated_scenery: Scenery = field(
         default_factory=lambda: Scenery(box=(0.9, 2.6), off_centre=0.5, focal=(0.5, 3.0))
     )
-
-    @property
-    def plateau_ends(self) -> int:
-        """Step from which the learning rate falls."""
-        return max(self.warmup, round((1 - self.falling) * self.steps))
 
 
 FAST = LiftingConfig()
@@ -128,11 +123,6 @@ def lifting_config_from(content: Any, where: str = "the configuration") -> Lifti
 
 def check_lifting_config(config: LiftingConfig, where: str) -> None:
     """InputError for numbers that cannot be trained with."""
-    if config.steps < 1 or config.batch < 2:
-        raise InputError(f"{where}: steps must be at least 1 and batch at least 2")
-    for name in ("falling", "truncated"):
-        share = getattr(config, name)
-        if not 0 <= share <= 1:
-            raise InputError(f"{where}: {name} is {share}; give a share from 0 to 1")
+    check_schedule(config, where, "truncated")
     if not 0 <= config.ema < 1:
         raise InputError(f"{where}: ema is {config.ema}; give a share from 0 to below 1")
