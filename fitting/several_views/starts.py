@@ -95,14 +95,9 @@ def starts(
 
 
 def _interleaved(candidates: list[Placed]) -> Placed:
-    def join(tensors: list[Tensor]) -> Tensor:
-        return torch.stack(tensors, 1).flatten(0, 1)
-
-    return Placed(
-        Pose(*(join(list(t)) for t in zip(*(c.pose for c in candidates), strict=True))),
-        join([c.transl for c in candidates]),
-        Rig(*(join(list(t)) for t in zip(*(c.rig for c in candidates), strict=True))),
-    )
+    everyone = Placed.cat(candidates)
+    places = torch.arange(len(everyone), device=everyone.transl.device)
+    return everyone.rows(places.unflatten(0, (len(candidates), -1)).T.flatten())
 
 
 def _body_of(modes: Modes, mean: Pose, share: Tensor, view: int) -> Pose:
