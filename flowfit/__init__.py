@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
+# in the order of `flowfit --help`; each is a function in the file of its name in fitting/verbs/
+VERBS = ("fit", "compare", "multiview", "lift", "sample", "train", "evaluate", "doctor")
+__all__ = ["__version__", "train_image", *VERBS]
+
+if TYPE_CHECKING:  # for type checkers, which do not run `__getattr__`
     from flowfit.fitting.verbs.compare import compare as compare
     from flowfit.fitting.verbs.doctor import doctor as doctor
     from flowfit.fitting.verbs.evaluate import evaluate as evaluate
@@ -19,40 +23,16 @@ if TYPE_CHECKING:
     from flowfit.fitting.verbs.lift import lift as lift
     from flowfit.fitting.verbs.multiview import multiview as multiview
     from flowfit.fitting.verbs.sample import sample as sample
+    from flowfit.fitting.verbs.train import train as train
     from flowfit.fitting.verbs.train_image import train_image as train_image
-    from flowfit.fitting.verbs.train_keypoints import train as train
-
-_FROM = {
-    "compare": "flowfit.fitting.verbs.compare",
-    "doctor": "flowfit.fitting.verbs.doctor",
-    "evaluate": "flowfit.fitting.verbs.evaluate",
-    "fit": "flowfit.fitting.verbs.fit",
-    "lift": "flowfit.fitting.verbs.lift",
-    "multiview": "flowfit.fitting.verbs.multiview",
-    "sample": "flowfit.fitting.verbs.sample",
-    "train": "flowfit.fitting.verbs.train_keypoints",
-    "train_image": "flowfit.fitting.verbs.train_image",
-}
-__all__ = [
-    "__version__",
-    "compare",
-    "doctor",
-    "evaluate",
-    "fit",
-    "lift",
-    "multiview",
-    "sample",
-    "train",
-    "train_image",
-]
 
 
 def __getattr__(name: str) -> Any:
     """A verb, imported when first asked for."""
-    if name in _FROM:
+    if name in __all__:
         from importlib import import_module
 
-        verb = getattr(import_module(_FROM[name]), name)
+        verb = getattr(import_module(f"flowfit.fitting.verbs.{name}"), name)
         globals()[name] = verb
         return verb
     raise AttributeError(f"module 'flowfit' has no attribute {name!r}")

@@ -28,12 +28,11 @@ from benchmarks.hardware import conditions, conditions_line, put_between_marks, 
 from benchmarks.one_view.worst_people import Drawn, draw_worst
 from flowfit.fitting.energy.objective import Objective, State
 from flowfit.fitting.energy.problem import FitProblem
-from flowfit.fitting.energy.recipes import RECIPES, Recipe
+from flowfit.fitting.energy.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from flowfit.fitting.one_view.fit_people import fit_people
 from flowfit.fitting.one_view.fit_seen import fit_seen, tell
 from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.solvers.levenberg_marquardt import minimize
-from flowfit.fitting.verbs.fit import DEFAULT_RECIPE
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.cameras import Camera

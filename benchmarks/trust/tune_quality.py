@@ -28,7 +28,7 @@ from benchmarks.hardware import conditions
 from benchmarks.one_view.single_image import JOINTS
 from benchmarks.trust.corrupted import CORRUPTED, made_up
 from flowfit.fitting.energy.problem import FitProblem
-from flowfit.fitting.energy.recipes import RECIPES
+from flowfit.fitting.energy.recipes import DEFAULT_RECIPE, RECIPES
 from flowfit.fitting.one_view.fit_seen import fit_seen
 from flowfit.fitting.results.judge import evidence
 from flowfit.fitting.results.quality import (
@@ -44,7 +44,6 @@ from flowfit.fitting.results.quality import (
 )
 from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.results.second_look import OPINIONS, TURNED
-from flowfit.fitting.verbs.fit import DEFAULT_RECIPE
 from flowfit.fitting.writing.files import write_arrays
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from flowfit.fitting.cli.options import (
     add_body,
@@ -11,8 +10,10 @@ from flowfit.fitting.cli.options import (
     add_drawing,
     add_out,
     add_seen,
-    use_threads,
+    shared,
 )
+from flowfit.fitting.cli.printing import print_done
+from flowfit.fitting.energy.recipes import COMPARED, RECIPES
 
 
 def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -31,8 +32,9 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
         "--recipes",
         nargs="+",
         metavar="NAME",
-        help="default: regression flow smplify spin smplifyx; also gmm, prohmr; NAME+mode begins "
-        "a classical recipe at the regression",
+        default=COMPARED,
+        help=f"default: {' '.join(COMPARED)}; also {', '.join(sorted(RECIPES.keys() - COMPARED))}; "
+        "NAME+mode begins a classical recipe at the regression",
     )
     compare.add_argument("--solver", help="lm, lbfgs or adam for all (default: each recipe's own)")
     compare.add_argument(
@@ -44,43 +46,31 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     add_seen(compare, "of all pictures; as in fit")
     add_compute(compare)
     add_drawing(compare, "--no-pictures")
-    compare.set_defaults(run=_compare)
+    compare.set_defaults(run=_run)
 
 
-def _compare(args: argparse.Namespace) -> int:
-    # these make `flowfit --help` slow
-    import torch
-
-    from flowfit.fitting.comparison.contestants import DEFAULT_RECIPES
+def _run(args: argparse.Namespace) -> int:
     from flowfit.fitting.comparison.table import cells
     from flowfit.fitting.verbs.compare import compare
 
-    use_threads(args.threads)
     done = compare(
         args.images,
         args.keypoints,
         args.out,
-        recipes=args.recipes or DEFAULT_RECIPES,
+        recipes=args.recipes,
         solver=args.solver,
         truth=args.truth,
         prior=args.prior,
         mixture=args.mixture,
-        body=args.body,
-        gender=args.gender,
-        schema=args.schema,
-        focal=args.focal,
-        device=args.device,
-        dtype=getattr(torch, args.dtype),
         draw=not args.no_pictures,
-        renderer=args.renderer,
-        progress=sys.stderr.isatty(),
+        **shared(args),
     )
-    for name, reason in done.passed_over:
-        print(f"flowfit: warning: {name} passed over: {reason}", file=sys.stderr)
-    headings, lines = cells(done.rows)
-    table = [headings, *lines]
+    headings, rows = cells(done.rows)
+    table = [headings, *rows]
     widths = [max(len(line[k]) for line in table) for k in range(len(headings))]
-    for line in table:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)))
-    print(f"{len(done.files)} files in {args.out}; look at compare.html")
-    return 0
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True))
+        for line in table
+    ]
+    warnings = [f"{name} passed over: {reason}" for name, reason in done.passed_over]
+    return print_done(args, lines, done.files, warnings=warnings, after="; look at compare.html")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
-from flowfit.fitting.cli.options import add_body, add_compute, use_threads
+from flowfit.fitting.cli.options import add_body, add_compute, shared
+from flowfit.fitting.cli.printing import print_done
+from flowfit.fitting.energy.recipes import EVALUATED
 
 _SETS = ("plain", "truncated", "views")
 
@@ -27,7 +28,11 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     evaluate.add_argument("--out", metavar="DIR", help="folder for the results (default: none)")
     evaluate.add_argument("--prior", default="image-small", help="built-in posterior, or a file")
     evaluate.add_argument(
-        "--recipes", nargs="+", metavar="NAME", help="default: regression flow smplify"
+        "--recipes",
+        nargs="+",
+        metavar="NAME",
+        default=EVALUATED,
+        help=f"default: {' '.join(EVALUATED)}",
     )
     evaluate.add_argument("--mixture", default="smplify", help="of the classical recipes")
     evaluate.add_argument(
@@ -51,21 +56,17 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     evaluate.add_argument("--seed", type=int, default=0)
     add_body(evaluate)
     add_compute(evaluate)
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_run)
 
 
-def _evaluate(args: argparse.Namespace) -> int:
-    # these make `flowfit --help` slow
-    import torch
+def _run(args: argparse.Namespace) -> int:
+    from flowfit.fitting.verbs.evaluate import DEFAULT_SAMPLES, evaluate
 
-    from flowfit.fitting.verbs.evaluate import DEFAULT_RECIPES, DEFAULT_SAMPLES, evaluate
-
-    use_threads(args.threads)
     done = evaluate(
         args.dataset,
         args.out,
         prior=args.prior,
-        recipes=args.recipes or DEFAULT_RECIPES,
+        recipes=args.recipes,
         mixture=args.mixture,
         keypoints=args.keypoints,
         samples=DEFAULT_SAMPLES if args.samples is None else args.samples,
@@ -74,26 +75,19 @@ def _evaluate(args: argparse.Namespace) -> int:
         mocap=args.mocap,
         files=args.files,
         pictures=args.pictures,
-        body=args.body,
-        gender=args.gender,
         quick=args.quick,
         seed=args.seed,
-        device=args.device,
-        dtype=getattr(torch, args.dtype),
-        progress=sys.stderr.isatty(),
+        **shared(args),
     )
+    warnings = []
     missing = done.content["missing_pictures"]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        print(f"flowfit: warning: no picture {missing[0]}{more}; passed over", file=sys.stderr)
+        warnings.append(f"no picture {missing[0]}{more}; passed over")
     for one in done.content["sets"].values():
         for bad in one["passed_over"]:
-            print(
-                f"flowfit: warning: passed over {bad['picture']}: {bad['reason']}", file=sys.stderr
-            )
-    print(done.markdown)
-    if done.files:
-        print(f"{len(done.files)} files in {args.out}")
+            warnings.append(f"passed over {bad['picture']}: {bad['reason']}")
+    print_done(args, [done.markdown], done.files, warnings=warnings)
     if args.quick:
         print(json.dumps(done.headline))
     return 0

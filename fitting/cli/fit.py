@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from flowfit.fitting.cli.options import (
     add_body,
@@ -14,9 +13,10 @@ from flowfit.fitting.cli.options import (
     add_person,
     add_picture,
     add_seen,
-    person_number,
-    use_threads,
+    shared,
 )
+from flowfit.fitting.cli.printing import focal_line, print_done
+from flowfit.fitting.energy.recipes import DEFAULT_RECIPE, RECIPES
 
 
 def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -32,8 +32,8 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     add_out(fit)
     fit.add_argument(
         "--recipe",
-        default=None,
-        help="what is minimised: flow (default), prohmr, gmm, smplify, spin, smplifyx, regression",
+        default=DEFAULT_RECIPE,
+        help=f"what is minimised: {', '.join(RECIPES)} (default: {DEFAULT_RECIPE})",
     )
     fit.add_argument("--solver", help="lm, lbfgs or adam (default: the recipe's own)")
     fit.add_argument("--prior", help="built-in prior, or a file of one (default: the recipe's)")
@@ -47,42 +47,25 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     )
     fit.add_argument("--seed", type=int, default=0, help="of --samples (default: 0)")
     add_drawing(fit)
-    fit.set_defaults(run=_fit)
+    fit.set_defaults(run=_run)
 
 
-def _fit(args: argparse.Namespace) -> int:
-    # the verbs' own imports (torch, trimesh, ...) would make `flowfit --help` slow
-    import torch
+def _run(args: argparse.Namespace) -> int:
+    from flowfit.fitting.verbs.fit import fit
 
-    from flowfit.fitting.verbs.fit import DEFAULT_RECIPE, fit
-
-    use_threads(args.threads)
     done = fit(
         args.image,
         args.keypoints,
         args.out,
-        image_size=None if args.image_size is None else tuple(args.image_size),
-        recipe=args.recipe or DEFAULT_RECIPE,
+        recipe=args.recipe,
         prior=args.prior,
-        body=args.body,
-        gender=args.gender,
-        schema=args.schema,
-        focal=args.focal,
-        person=person_number(args.person),
-        device=args.device,
-        dtype=getattr(torch, args.dtype),
-        meshes=[m for m in args.mesh if m != "none"],
         draw=not args.no_overlay,
-        renderer=args.renderer,
-        progress=sys.stderr.isatty(),
         solver=args.solver,
         samples=args.samples,
         seed=args.seed,
+        **shared(args),
     )
-    for line in done.warnings:
-        print(f"flowfit: warning: {line}", file=sys.stderr)
-    if done.result is None:
-        print(f"nobody in {args.keypoints}")
+    lines = []
     for person in done.report["people"]:
         error = person["reprojection_px"]
         place = ""
@@ -90,8 +73,8 @@ def _fit(args: argparse.Namespace) -> int:
             share = 100 * person["reprojection_of_box"]
             place = f", median error {error:.1f} px ({share:.1f} % of the box)"
         trust = f"quality {person['quality']:.2f}, facing {person['facing']:.2f}"
-        print(f"person {person['person']}: {person['status']}{place}, {trust}")
-    report = done.report
-    print(f"focal length {report['focal_px']:.0f} px: {report['focal_source']}")
-    print(f"{len(done.files)} files in {args.out} ({report['seconds']:.1f} s)")
-    return 0
+        lines.append(f"person {person['person']}: {person['status']}{place}, {trust}")
+    lines = [*(lines or [f"nobody in {args.keypoints}"]), focal_line(done.report)]
+    return print_done(
+        args, lines, done.files, warnings=done.warnings, seconds=done.report["seconds"]
+    )

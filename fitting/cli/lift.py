@@ -1,9 +1,8 @@
-"""The verb `lift` on the command line, and `train lifting`."""
+"""The verb `lift` on the command line."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 
 from flowfit.fitting.cli.options import (
     add_compute,
@@ -11,9 +10,9 @@ from flowfit.fitting.cli.options import (
     add_out,
     add_person,
     add_seen,
-    person_number,
-    use_threads,
+    shared,
 )
+from flowfit.fitting.cli.printing import focal_line, print_done
 
 
 def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -41,38 +40,25 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
 
 
 def _run(args: argparse.Namespace) -> int:
-    import torch
-
     from flowfit.fitting.verbs.lift import DEFAULT_SAMPLES, SCALE_NOTE, lift
     from flowfit.priors.lifting.files import BUILT_IN
 
-    use_threads(args.threads)
     done = lift(
         args.keypoints,
         args.out,
         image=args.image,
-        image_size=None if args.image_size is None else tuple(args.image_size),
-        focal=args.focal,
         samples=DEFAULT_SAMPLES if args.samples is None else args.samples,
-        schema=args.schema,
-        person=person_number(args.person),
         lifter=args.lifter or BUILT_IN,
         seed=args.seed,
-        device=args.device,
-        dtype=getattr(torch, args.dtype),
         draw=not args.no_picture,
-        progress=sys.stderr.isatty(),
+        **shared(args),
     )
-    for line in done.warnings:
-        print(f"flowfit: warning: {line}", file=sys.stderr)
-    if done.skeletons is None:
-        print(f"nobody in {args.keypoints}")
+    lines = []
     for person in done.report["people"]:
         spread = person["spread_mm"]
         said = "" if spread != spread else f", samples spread {spread:.0f} mm a joint"
-        print(f"person {person['person']}: {person['joints_told']} joints told{said}")
-    report = done.report
-    print(f"focal length {report['focal_px']:.0f} px: {report['focal_source']}")
-    print(SCALE_NOTE)
-    print(f"{len(done.files)} files in {args.out} ({report['seconds']:.1f} s)")
-    return 0
+        lines.append(f"person {person['person']}: {person['joints_told']} joints told{said}")
+    lines = [*(lines or [f"nobody in {args.keypoints}"]), focal_line(done.report), SCALE_NOTE]
+    return print_done(
+        args, lines, done.files, warnings=done.warnings, seconds=done.report["seconds"]
+    )

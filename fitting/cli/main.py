@@ -6,14 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import NoReturn
 
-from flowfit import __version__
-from flowfit.fitting.cli import compare, doctor, evaluate, fit, lift, multiview, sample, train
+from flowfit import VERBS, __version__
+from flowfit.fitting.cli.options import use_threads
 from flowfit.models.errors import InputError
 
-# each is a file with `add`; in this order they stand in `flowfit --help`
-VERBS = (fit, compare, multiview, lift, sample, train, evaluate, doctor)
 USER_ERROR = 2
 _INTERRUPTED = 130
 
@@ -32,9 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     args, rest = parser.parse_known_args(arguments)
-    if rest and not (args.verb in ("fit", "sample") and _take_late_file(args, rest)):
+    if rest and not ("picture_first" in args and _take_late_file(args, rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
+        if "threads" in args:
+            use_threads(args.threads)
         return int(args.run(args))
     except InputError as error:
         if args.debug:
@@ -67,8 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
-        verb.add(verbs, common)
+        _command(verb).add(verbs, common)
     return parser
+
+
+def _command(verb: str) -> ModuleType:
+    """Where a verb's `add` is: here, or beside the verb where that one is quick to load."""
+    here = f"flowfit.fitting.cli.{verb}"
+    return import_module(here if find_spec(here) else f"flowfit.fitting.verbs.{verb}")
 
 
 def run() -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from flowfit.fitting.cli.options import (
     add_body,
@@ -14,9 +13,9 @@ from flowfit.fitting.cli.options import (
     add_out,
     add_person,
     add_seen,
-    person_number,
-    use_threads,
+    shared,
 )
+from flowfit.fitting.cli.printing import print_done
 
 
 def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -58,40 +57,25 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
 
 
 def _run(args: argparse.Namespace) -> int:
-    import torch
-
     from flowfit.fitting.verbs.multiview import DEFAULT_PRIOR, multiview
 
-    use_threads(args.threads)
     done = multiview(
         args.scene,
         args.out,
         frames=args.frames,
         views=args.views,
-        person=person_number(args.person),
         uncalibrated=args.uncalibrated,
         refine_cameras=args.refine_cameras,
         estimate_cameras=args.estimate_cameras,
         match=args.match,
         prior=args.prior or DEFAULT_PRIOR,
-        body=args.body,
-        gender=args.gender,
-        schema=args.schema,
-        focal=args.focal,
-        image_size=None if args.image_size is None else tuple(args.image_size),
-        device=args.device,
-        dtype=getattr(torch, args.dtype),
-        meshes=[m for m in args.mesh if m != "none"],
         draw=not args.no_overlay,
-        renderer=args.renderer,
         overwrite=args.overwrite,
-        progress=sys.stderr.isatty(),
+        **shared(args),
     )
-    for line in done.warnings:
-        print(f"flowfit: warning: {line}", file=sys.stderr)
-    for line in done.lines():
-        print(line)
+    lines = done.lines()
     if done.kept:
-        print(f"{len(done.kept)} frames were finished before and are kept")
-    print(f"{len(done.files)} files in {args.out} ({done.report['seconds']:.1f} s)")
-    return 0
+        lines.append(f"{len(done.kept)} frames were finished before and are kept")
+    return print_done(
+        args, lines, done.files, warnings=done.warnings, seconds=done.report["seconds"]
+    )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import Any
 
+from flowfit.fitting.writing.meshes import FORMATS
 from flowfit.models.errors import InputError
 
 
 def add_picture(parser: argparse.ArgumentParser) -> None:
     """A picture and its keypoints, or the picture's size in its place."""
+    parser.set_defaults(picture_first=True)
     parser.add_argument("image", nargs="?", help="the picture (left out with --image-size)")
     parser.add_argument("keypoints", help="its keypoints, as OpenPose writes them (JSON)")
     add_image_size(parser, "pixels, in place of the picture")
@@ -53,7 +57,7 @@ def add_meshes(parser: argparse.ArgumentParser, default: list[str]) -> None:
     parser.add_argument(
         "--mesh",
         nargs="+",
-        choices=("obj", "glb", "ply", "none"),
+        choices=(*FORMATS, "none"),
         default=default,
         help=f"mesh files to write (default: {' '.join(default)})",
     )
@@ -81,7 +85,23 @@ def add_compute(parser: argparse.ArgumentParser, dtype: str = "float64") -> None
     )
 
 
-def person_number(text: str) -> int | None:
+def shared(args: argparse.Namespace) -> dict[str, Any]:
+    """What the verbs' functions are given of the options that several verbs have."""
+    import torch  # late: it would make `flowfit --help` slow
+
+    given = vars(args)
+    named = ("body", "gender", "schema", "focal", "device", "renderer")
+    found: dict[str, Any] = {name: given[name] for name in named if name in given}
+    if "image_size" in given:
+        found["image_size"] = None if args.image_size is None else tuple(args.image_size)
+    if "person" in given:
+        found["person"] = _person_number(args.person)
+    if "mesh" in given:
+        found["meshes"] = [name for name in args.mesh if name != "none"]
+    return found | {"dtype": getattr(torch, args.dtype), "progress": sys.stderr.isatty()}
+
+
+def _person_number(text: str) -> int | None:
     """`--person N`, or None for all.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from flowfit.fitting.cli.options import (
     add_body,
@@ -13,9 +12,9 @@ from flowfit.fitting.cli.options import (
     add_person,
     add_picture,
     add_seen,
-    person_number,
-    use_threads,
+    shared,
 )
+from flowfit.fitting.cli.printing import print_done
 
 
 def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -30,10 +29,10 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     add_picture(drawn)
     add_out(drawn)
     drawn.add_argument(
-        *("-n", "--samples"), type=int, default=4096, metavar="N", help="samples (default: 4096)"
+        "-n", "--samples", type=int, default=4096, metavar="N", help="samples (default: 4096)"
     )
     drawn.add_argument(
-        *("-m", "--modes"), type=int, default=5, metavar="M", help="bodies (default: 5)"
+        "-m", "--modes", type=int, default=5, metavar="M", help="bodies (default: 5)"
     )
     drawn.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
     drawn.add_argument(
@@ -51,11 +50,8 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
 
 
 def _run(args: argparse.Namespace) -> int:
-    import torch
-
     from flowfit.fitting.verbs.sample import sample
 
-    use_threads(args.threads)
     done = sample(
         args.image,
         args.keypoints,
@@ -64,25 +60,15 @@ def _run(args: argparse.Namespace) -> int:
         modes=args.modes,
         seed=args.seed,
         interpolate=args.interpolate,
-        image_size=None if args.image_size is None else tuple(args.image_size),
         prior=args.prior,
-        body=args.body,
-        gender=args.gender,
-        schema=args.schema,
-        focal=args.focal,
-        person=person_number(args.person),
-        device=args.device,
-        dtype=getattr(torch, args.dtype),
         draw_pictures=not args.no_overlay,
-        renderer=args.renderer,
-        progress=sys.stderr.isatty(),
+        **shared(args),
     )
-    for line in done.warnings:
-        print(f"flowfit: warning: {line}", file=sys.stderr)
-    if not done.people:
-        print(f"nobody in {args.keypoints}")
+    lines = []
     for one in done.people:
         shares = ", ".join(f"{100 * w:.0f} %" for w in one.modes.weight.tolist())
-        print(f"person {one.person}: {len(one.draws)} samples, modes of {shares}")
-    print(f"{len(done.files)} files in {args.out} ({done.report['seconds']:.1f} s)")
-    return 0
+        lines.append(f"person {one.person}: {len(one.draws)} samples, modes of {shares}")
+    lines = lines or [f"nobody in {args.keypoints}"]
+    return print_done(
+        args, lines, done.files, warnings=done.warnings, seconds=done.report["seconds"]
+    )

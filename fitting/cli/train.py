@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flowfit.fitting.cli.options import add_body, add_device, add_out, use_threads
+from flowfit.fitting.cli.options import add_body, add_device, add_out
 from flowfit.models.errors import InputError
 
 
@@ -20,10 +20,14 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     train.add_argument(
         "what", choices=("keypoints", "image", "lifting"), help="what is to be trained"
     )
-    train.add_argument("--mocap", metavar="DIR", help="folder of AMASS npz files")
+    train.add_argument(
+        "--mocap", nargs="+", metavar="DIR", help="folders of AMASS npz files, at any depth"
+    )
     _add_lifting(train)
     add_out(train)
-    train.add_argument("--validation", metavar="DIR", help="folder of other AMASS npz files")
+    train.add_argument(
+        "--validation", nargs="+", metavar="DIR", help="folders of other AMASS npz files"
+    )
     train.add_argument(
         "--config",
         metavar="JSON",
@@ -45,6 +49,11 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
         action="store_true",
         help="bfloat16 networks: for GPUs, and for CPUs with avx512_bf16",
     )
+    train.add_argument(
+        "--export-now",
+        action="store_true",
+        help="keypoints: write the checkpoint of a run as far as it has come, and train no further",
+    )
     train.add_argument("--credit", default="", help="of the motion capture, for the checkpoint")
     train.add_argument("--licence", default="", help="of the motion capture, for the checkpoint")
     train.set_defaults(run=_train)
@@ -52,17 +61,18 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
 
 def _train(args: argparse.Namespace) -> int:
     from flowfit.fitting.reading.inputs import check_device
-    from flowfit.fitting.verbs.train_keypoints import train
+    from flowfit.fitting.verbs.train import train
 
     if args.what != "image" and (wrong := _given_image(args)):
         raise InputError(f"train {args.what} takes no {wrong[0]}; train image does")
+    if args.what != "keypoints" and args.export_now:
+        raise InputError(f"train {args.what} takes no --export-now; train keypoints does")
     if args.what != "lifting" and (wrong := _given_lifting(args)):
         raise InputError(f"train {args.what} takes no {wrong[0]}; train lifting does")
     if args.what == "lifting":
         if args.start is not None:
             raise InputError("train lifting takes no --start; train keypoints and image do")
         return _train_lifting(args)
-    use_threads(args.threads)
     check_device(args.device)
     if args.what == "image":
         return _train_image(args)
@@ -81,6 +91,7 @@ def _train(args: argparse.Namespace) -> int:
         mixed=args.mixed,
         credit=args.credit,
         licence=args.licence,
+        export_now=args.export_now,
     )
     if path is not None:
         print(f"{path}: use it with flowfit fit --prior {path}")
@@ -107,7 +118,6 @@ def _train_lifting(args: argparse.Namespace) -> int:
     from flowfit.fitting.reading.inputs import check_device
     from flowfit.fitting.verbs.train_lifting import train_lifter
 
-    use_threads(args.threads)
     check_device(args.device)
     path = train_lifter(
         args.out,

@@ -19,7 +19,6 @@ from flowfit.priors.base import Pose, PriorModel
 from flowfit.priors.image.shown import show
 from flowfit.priors.load import load as load_prior
 
-DEFAULT_RECIPES = ("regression", "flow", "smplify", "spin", "smplifyx")
 REGRESSION = "regression"
 FROM_MODE = "+mode"  # after a recipe's name: begin at the posterior's mode
 

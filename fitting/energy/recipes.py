@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from flowfit.models.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -222,3 +224,15 @@ RECIPES: dict[str, Recipe] = {
         *_SMPLIFY_FAMILY,
     )
 }
+
+# what `fit` minimises where nothing is said, and what `compare` and `evaluate` hold side by side
+DEFAULT_RECIPE = "flow"
+COMPARED = ("regression", "flow", "smplify", "spin", "smplifyx")
+EVALUATED = ("regression", "flow", "smplify")
+
+
+def check_recipes(names: Sequence[str]) -> None:
+    """InputError when there is no such recipe."""
+    for name in names:
+        if name not in RECIPES:
+            raise InputError(f"recipe {name!r}: choose from {', '.join(RECIPES)}")

@@ -120,13 +120,6 @@ def ways_of(priors: Priors, recipes: Sequence[str], keypoints: Sequence[str]) ->
     return tuple(found)
 
 
-def check_recipes(recipes: Sequence[str]) -> None:
-    """InputError when there is no such recipe."""
-    for name in recipes:
-        if name not in RECIPES:
-            raise InputError(f"recipe {name!r}: choose from {', '.join(RECIPES)}")
-
-
 class Judged(NamedTuple):
     """What came of a row for B people: errors by name (B,), and the seconds it took."""
 

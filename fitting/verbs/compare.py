@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from flowfit.fitting.comparison.contestants import (
-    DEFAULT_RECIPES,
     Contestant,
     fit_contestant,
     load_contestants,
@@ -27,6 +26,7 @@ from flowfit.fitting.comparison.table import summarise, write_tables
 from flowfit.fitting.comparison.truth import KnownBody, distances, load_truth
 from flowfit.fitting.drawing import overlay
 from flowfit.fitting.drawing.render import ENGINES, Shape
+from flowfit.fitting.energy.recipes import COMPARED
 from flowfit.fitting.reading.inputs import check_device, version
 from flowfit.fitting.results.doubts import doubts
 from flowfit.fitting.results.result import FitResult
@@ -59,7 +59,7 @@ def compare(
     keypoints: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    recipes: Sequence[str] = DEFAULT_RECIPES,
+    recipes: Sequence[str] = COMPARED,
     solver: str | None = None,
     truth: str | os.PathLike[str] | None = None,
     prior: str | None = None,

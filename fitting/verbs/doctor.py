@@ -1,21 +1,38 @@
-"""What this machine has, and how to get what is missing."""
+"""The verb `doctor`: what this machine has, and how to get what is missing.
+
+A short verb whose options stand beside it: what is slow to load it imports when it runs.
+"""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import platform
 from importlib import metadata
 
-import torch
 
-from flowfit.fitting.drawing.render import available_engine
-from flowfit.models.body_files import available_bodies
-from flowfit.priors.load import BUILT_IN
+def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    """The verb; `common` has the options of every verb."""
+    parser = verbs.add_parser(
+        "doctor", parents=[common], help="what this machine has, and how to get what is missing"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    print(doctor())
+    return 0
 
 
 def doctor() -> str:
     """The report, a line each: versions, device, drawing, bodies, priors."""
+    import torch
+
+    from flowfit.fitting.drawing.render import available_engine
+    from flowfit.models.body_files import available_bodies
+    from flowfit.priors.load import BUILT_IN
+
     engine, reason = available_engine()
     lines = [
         ("flowfit", f"{_installed('flowfit')} on Python {platform.python_version()}"),
@@ -44,6 +61,8 @@ def doctor() -> str:
 
 
 def _gpu() -> str:
+    import torch
+
     if not torch.cuda.is_available():
         return "none that torch can use; everything runs on the CPU"
     names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from flowfit.fitting.energy.recipes import EVALUATED, check_recipes
 from flowfit.fitting.evaluation.dataset import DatasetPeople
 from flowfit.fitting.evaluation.parts import check_settings, fingerprint, part_file, read_part
 from flowfit.fitting.evaluation.people import PeopleSource
@@ -39,7 +40,6 @@ from flowfit.fitting.evaluation.ways import (
     Priors,
     Way,
     best_of,
-    check_recipes,
     judge,
     load_priors,
     surprise,
@@ -53,7 +53,6 @@ from flowfit.models.errors import InputError
 from flowfit.models.files import write_whole
 from flowfit.priors.data.datasets.registry import SYNTHETIC, find_dataset
 
-DEFAULT_RECIPES = ("regression", "flow", "smplify")
 DEFAULT_SAMPLES = (1, 5, 10, 25)
 _SMALL_CROP = 64  # pixels, where nothing looks at them
 QUICK_PEOPLE = 64
@@ -96,7 +95,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     *,
     prior: str = "image-small",
-    recipes: Sequence[str] = DEFAULT_RECIPES,
+    recipes: Sequence[str] = EVALUATED,
     mixture: str = "smplify",
     keypoints: Sequence[str] = (DETECTED, ANNOTATED),
     samples: Sequence[int] = DEFAULT_SAMPLES,
@@ -149,7 +148,7 @@ def evaluate(
     priors = load_priors(prior, mixture, model, device)
     if quick:
         people, samples = people or QUICK_PEOPLE, ()
-        known = ways_of(priors, ("regression", "flow", "smplify"), (DETECTED,))
+        known = ways_of(priors, EVALUATED, (DETECTED,))
         ways = tuple(way for way in known if way in _QUICK.values())
         sets = tuple(sets)[:1]
     else:

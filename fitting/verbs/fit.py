@@ -16,7 +16,7 @@ import torch
 from flowfit.fitting.drawing import overlay
 from flowfit.fitting.drawing.render import Shape
 from flowfit.fitting.energy.problem import FitProblem
-from flowfit.fitting.energy.recipes import RECIPES
+from flowfit.fitting.energy.recipes import DEFAULT_RECIPE, RECIPES, check_recipes
 from flowfit.fitting.one_view.after_fit import AfterFit
 from flowfit.fitting.one_view.fit_people import PEOPLE_AT_ONCE
 from flowfit.fitting.one_view.fit_seen import fit_seen
@@ -44,9 +44,6 @@ from flowfit.models.errors import InputError
 from flowfit.priors.base import PriorModel
 from flowfit.priors.image.shown import show
 from flowfit.priors.load import load as load_prior
-
-DEFAULT_RECIPE = "flow"
-MESH_FORMATS = ("obj", "glb", "ply")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,11 +111,8 @@ def fit(
         InputError: something given cannot be used; nothing has been written then.
     """
     began = time.perf_counter()
-    unknown = [m for m in meshes if m not in MESH_FORMATS]
-    if unknown:
-        raise InputError(f"mesh format {unknown[0]!r}: choose from {', '.join(MESH_FORMATS)}")
-    if recipe not in RECIPES:
-        raise InputError(f"recipe {recipe!r}: choose from {', '.join(RECIPES)}")
+    export.check_formats(meshes)
+    check_recipes([recipe])
     check_solver(solver)
     check_samples(samples, seed)
     check_device(device)

@@ -20,8 +20,8 @@ from flowfit.fitting.scenes.scene import Scene, read_scene
 from flowfit.fitting.several_views.fit_views import FRAMES_AT_ONCE, fit_views
 from flowfit.fitting.several_views.result import ViewsResult
 from flowfit.fitting.several_views.triangulate import check_metres, triangulate
-from flowfit.fitting.verbs.fit import MESH_FORMATS
 from flowfit.fitting.writing import files as results
+from flowfit.fitting.writing.meshes import check_formats
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.errors import InputError
@@ -201,9 +201,7 @@ def multiview(
 def _check_options(
     meshes: Sequence[str], uncalibrated: bool, refine_cameras: bool, estimate_cameras: bool
 ) -> None:
-    unknown = [m for m in meshes if m not in MESH_FORMATS]
-    if unknown:
-        raise InputError(f"mesh format {unknown[0]!r}: choose from {', '.join(MESH_FORMATS)}")
+    check_formats(meshes)
     if refine_cameras and (uncalibrated or estimate_cameras):
         raise InputError("--refine-cameras starts from the given cameras; leave the other option")
     if uncalibrated and estimate_cameras:

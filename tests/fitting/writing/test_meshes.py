@@ -11,6 +11,7 @@ from flowfit.models.errors import InputError
 from tests.fitting.drawing.test_render import open_body, sphere
 
 COLOR = (0.5, 0.8, 0.25)
+ENDINGS = [f".{name}" for name in FORMATS]
 
 
 def load(path):
@@ -18,7 +19,7 @@ def load(path):
     return loaded if isinstance(loaded, trimesh.Trimesh) else next(iter(loaded.geometry.values()))
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_round_trip_turns_to_y_up(tmp_path, ending):
     body = open_body()
     path = tmp_path / f"body{ending}"
@@ -30,7 +31,7 @@ def test_round_trip_turns_to_y_up(tmp_path, ending):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_normals_are_smooth_and_outward(tmp_path, ending):
     ball = sphere((0, 0, 2))
     write_mesh(tmp_path / f"ball{ending}", ball.vertices, ball.faces)
@@ -50,7 +51,7 @@ def test_glb_has_a_dull_material_in_linear_light(tmp_path):
     assert material.roughnessFactor > 0.4
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("per_vertex", [False, True])
 def test_colors(tmp_path, ending, per_vertex):
     ball = sphere((0, 0, 2))
@@ -66,7 +67,7 @@ def test_colors(tmp_path, ending, per_vertex):
 def test_fast_enough_for_the_fine_body(tmp_path):
     ball = trimesh.creation.icosphere(subdivisions=5)  # 10,242 vertices
     write_mesh(tmp_path / "warm.obj", ball.vertices, ball.faces)
-    for ending in FORMATS:
+    for ending in ENDINGS:
         start = time.perf_counter()
         write_mesh(tmp_path / f"ball{ending}", ball.vertices, ball.faces)
         assert time.perf_counter() - start < 1.5  # 0.1 s where nothing else runs
