@@ -17,14 +17,13 @@ from flowfit.fitting.results.sides import AS_SEEN
 from flowfit.fitting.results.tellings import AS_FITTED, TELLINGS, tell_all
 from flowfit.models.body import Body
 from flowfit.models.kinematics import joint_index
-from flowfit.models.metrics import JOINTS, orientation_error, pa_mpjpe
+from flowfit.models.metrics import JOINTS, TURNED, orientation_error, pa_mpjpe
 from flowfit.models.rows import cat, take
 from flowfit.priors.base import Pose, PriorModel
 from flowfit.priors.keypoints.draws import AT_ONCE, latent_noise
 from flowfit.priors.keypoints.prior import FlowGiven, FlowPrior
 
 _PELVIS = joint_index("pelvis")
-TURNED = 45.0  # degrees; a body turned further away faces another way
 # name -> the sign that its coefficient has to have
 OPINIONS = {
     "draws' mean turn": -1,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flowfit.fitting.energy.problem import FitProblem
+from flowfit.models.alignment import nearest_rotation
 from flowfit.models.cameras import Camera, undistort
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import KeypointSchema
@@ -198,5 +199,4 @@ def _checked(rig: Rig, views: int) -> Rig:
                 f"view {view}: R is left-handed (its determinant is -1); "
                 "cameras here have x right, y down, z forward"
             )
-    u, _, vh = torch.linalg.svd(rotations)
-    return Rig(u @ vh, translations)
+    return Rig(nearest_rotation(rotations), translations)
