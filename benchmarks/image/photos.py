@@ -23,7 +23,6 @@ from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
 from benchmarks.image.posterior import BUILT_IN, SHOWN
-from benchmarks.one_view.single_image import JOINTS
 from flowfit.fitting.drawing.render import Shape, render
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
@@ -35,7 +34,7 @@ from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.cameras import Camera
 from flowfit.models.keypoints import BODY25
-from flowfit.models.metrics import pa_mpjpe
+from flowfit.models.metrics import JOINTS, pa_mpjpe
 from flowfit.priors.data.pictures.crops import crop_box, cut
 from flowfit.priors.image.files import load_image_posterior
 from flowfit.priors.image.posterior import ImagePosterior, Seen
