@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from flowfit.fitting.energy.problem import FitProblem
-from flowfit.fitting.reading import openpose
+from flowfit.fitting.reading import formats
 from flowfit.fitting.reading.detections import Detections
 from flowfit.fitting.reading.inputs import NAME_ENDINGS, focal_length, stem_of
 from flowfit.fitting.reading.pictures import Picture, read_picture
@@ -124,7 +124,7 @@ def crowds(inputs: Inputs, *, dtype: torch.dtype, device: str) -> list[Crowd]:
 def _read(picture: Path, file: Path, schema: str | None, focal: float | None) -> Seen:
     image = read_picture(picture)
     size = image.width, image.height
-    detections = openpose.read(file, schema=schema, image_size=size)
+    detections = formats.read(file, schema=schema, image_size=size)
     return Seen(picture.stem, image, detections, focal_length(focal, image, size)[0])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -69,15 +70,15 @@ def only_person(detections: Detections, person: int | None) -> Detections:
         return detections
     if person in detections.indices:
         row = detections.indices.index(person)
-        return Detections(
-            detections.schema,
-            detections.keypoints[row : row + 1],
-            detections.confidence[row : row + 1],
-            detections.person_ids[row : row + 1],
-            (person,),
-            (),
-            detections.notes,
-            detections.path,
+        one = slice(row, row + 1)
+        return replace(
+            detections,
+            keypoints=detections.keypoints[one],
+            confidence=detections.confidence[one],
+            person_ids=detections.person_ids[one],
+            indices=(person,),
+            skipped=(),
+            frames=detections.frames[one],
         )
     for place, reason in detections.skipped:
         if place == person:

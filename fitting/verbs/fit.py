@@ -20,7 +20,7 @@ from flowfit.fitting.energy.recipes import DEFAULT_RECIPE, RECIPES, check_recipe
 from flowfit.fitting.one_view.after_fit import AfterFit
 from flowfit.fitting.one_view.fit_people import PEOPLE_AT_ONCE
 from flowfit.fitting.one_view.fit_seen import fit_seen
-from flowfit.fitting.reading import openpose
+from flowfit.fitting.reading import formats
 from flowfit.fitting.reading.detections import Detections
 from flowfit.fitting.reading.inputs import (
     check_device,
@@ -124,7 +124,7 @@ def fit(
             f"image size {size[0]} x {size[1]}: an overlay of more than {MAX_MEGAPIXELS} "
             "megapixels is not drawn; give --no-overlay (draw=False), or scale everything down"
         )
-    detections = openpose.read(keypoints, schema=schema, image_size=size)
+    detections = formats.read(keypoints, schema=schema, image_size=size)
     detections = only_person(detections, person)
     focal_px, focal_source = focal_length(focal, picture, size)
     model = find_body(body, gender=gender)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowfit.fitting.drawing import overlay
 from flowfit.fitting.drawing import skeletons as lift_picture
-from flowfit.fitting.reading import openpose
+from flowfit.fitting.reading import formats
 from flowfit.fitting.reading.detections import Detections
 from flowfit.fitting.reading.inputs import check_device, focal_length, only_person, stem_of, version
 from flowfit.fitting.reading.pictures import MIN_SIDE, Picture, read_picture
@@ -115,7 +115,7 @@ def lift(
         raise InputError(f"image size {image_size[0]} x {image_size[1]}: both must be positive")
     picture = None if image is None else read_picture(image)
     size = image_size if picture is None else (picture.width, picture.height)
-    everyone = openpose.read(keypoints, schema=schema, image_size=size)
+    everyone = formats.read(keypoints, schema=schema, image_size=size)
     detections = only_person(everyone, person)
     if len(detections) * samples > _MOST_SKELETONS:
         raise InputError(

@@ -17,7 +17,7 @@ from flowfit.fitting.drawing.samples import interpolation_picture, modes_picture
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.one_view.fit_seen import tell
 from flowfit.fitting.one_view.quantize import Modes, check_seed, quantize
-from flowfit.fitting.reading import openpose
+from flowfit.fitting.reading import formats
 from flowfit.fitting.reading.detections import Detections
 from flowfit.fitting.reading.inputs import (
     check_device,
@@ -129,7 +129,7 @@ def sample(
             f"image size {size[0]} x {size[1]}: pictures of more than {MAX_MEGAPIXELS} megapixels "
             "are not drawn; give --no-overlay (draw_pictures=False), or scale everything down"
         )
-    detections = only_person(openpose.read(keypoints, schema=schema, image_size=size), person)
+    detections = only_person(formats.read(keypoints, schema=schema, image_size=size), person)
     focal_px, focal_source = focal_length(focal, picture, size)
     model = find_body(body, gender=gender).to(dtype=dtype, device=device)
     stem = Path(image).stem if image is not None else stem_of(Path(keypoints))
