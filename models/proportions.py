@@ -77,8 +77,14 @@ def proportion_index(body: Body, name: str) -> int:
 
 
 def stature(body: Body, betas: Tensor) -> Tensor:
-    """Height of shaped bodies standing in their rest pose, metres. betas (..., S) -> (...)."""
-    ids = [body.vertex_ids[name] for name in ("head_top", "LHeel", "RHeel")]
+    """Height of shaped bodies standing in their rest pose, metres. betas (..., S) -> (...).
+
+    NaN for a body file that does not say which vertices are the top of the head and the heels.
+    """
+    marks = ("head_top", "LHeel", "RHeel")
+    if not all(name in body.vertex_ids for name in marks):
+        return betas.new_full(betas.shape[:-1], torch.nan)
+    ids = [body.vertex_ids[name] for name in marks]
     rows = body.surface
     heights = rows.template[ids, 1] + betas @ rows.shape_directions[ids, 1].T
     return heights[..., 0] - heights[..., 1:].mean(-1)

@@ -20,10 +20,14 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
     train.add_argument(
         "what", choices=("keypoints", "image", "lifting"), help="what is to be trained"
     )
-    train.add_argument("--mocap", metavar="DIR", help="folder of AMASS npz files")
+    train.add_argument(
+        "--mocap", nargs="+", metavar="DIR", help="folders of AMASS npz files, at any depth"
+    )
     _add_lifting(train)
     add_out(train)
-    train.add_argument("--validation", metavar="DIR", help="folder of other AMASS npz files")
+    train.add_argument(
+        "--validation", nargs="+", metavar="DIR", help="folders of other AMASS npz files"
+    )
     train.add_argument(
         "--config",
         metavar="JSON",
@@ -45,6 +49,11 @@ def add(verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> N
         action="store_true",
         help="bfloat16 networks: for GPUs, and for CPUs with avx512_bf16",
     )
+    train.add_argument(
+        "--export-now",
+        action="store_true",
+        help="keypoints: write the checkpoint of a run as far as it has come, and train no further",
+    )
     train.add_argument("--credit", default="", help="of the motion capture, for the checkpoint")
     train.add_argument("--licence", default="", help="of the motion capture, for the checkpoint")
     train.set_defaults(run=_train)
@@ -56,6 +65,8 @@ def _train(args: argparse.Namespace) -> int:
 
     if args.what != "image" and (wrong := _given_image(args)):
         raise InputError(f"train {args.what} takes no {wrong[0]}; train image does")
+    if args.what != "keypoints" and args.export_now:
+        raise InputError(f"train {args.what} takes no --export-now; train keypoints does")
     if args.what != "lifting" and (wrong := _given_lifting(args)):
         raise InputError(f"train {args.what} takes no {wrong[0]}; train lifting does")
     if args.what == "lifting":
@@ -80,6 +91,7 @@ def _train(args: argparse.Namespace) -> int:
         mixed=args.mixed,
         credit=args.credit,
         licence=args.licence,
+        export_now=args.export_now,
     )
     if path is not None:
         print(f"{path}: use it with flowfit fit --prior {path}")

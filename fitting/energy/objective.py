@@ -12,9 +12,8 @@ from torch import Tensor
 from flowfit.fitting.energy.normal_equations import GaussNewton
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import Stage
-from flowfit.fitting.energy.reprojection import geman_mcclure
+from flowfit.fitting.energy.reprojection import ReprojectionTerm
 from flowfit.fitting.energy.tangent import Pulled, Tangent, sketch
-from flowfit.fitting.energy.units import UNITS
 from flowfit.models.body import Body
 from flowfit.models.body_jacobian import keypoints_with_jacobian
 from flowfit.priors.base import Pose, PosePrior, PullBack, Term
@@ -23,7 +22,6 @@ TRANSL = "transl"
 _TRANSL_SIZE = 3
 DEPTH = "depth"
 _MANY = 8  # rows; of fewer, one pass through the prior is faster than two
-_LEAST_ALONE = 2  # keypoints; fewer than these fix neither a place nor a size
 
 
 class State(NamedTuple):
@@ -152,27 +150,9 @@ class Objective:
         return Objective(*parts, depth)
 
     @cached_property
-    def _trust(self) -> Tensor:
-        """(B, K): what a squared pixel of each keypoint's error weighs."""
-        problem, data = self.problem, self.stage.reprojection
-        evidence = problem.confidence if data.midpoints else problem.evidence()
-        evidence = evidence * self.body.keypoint_model(problem.schema).available
-        left_out = [i for i, name in enumerate(problem.schema.names) if name in data.ignored]
-        evidence[:, left_out] = 0
-        if data.only:
-            others = [i for i, name in enumerate(problem.schema.names) if name not in data.only]
-            alone = evidence.clone()
-            alone[:, others] = 0
-            enough = (alone > 0).sum(-1, keepdim=True) >= _LEAST_ALONE
-            evidence = torch.where(enough, alone, evidence)
-        trust = torch.where(evidence == 0, 0, evidence**data.confidence_power)
-        return trust / (data.sigma * UNITS[data.unit](problem).sigma[:, None]) ** 2
-
-    @cached_property
-    def _scales(self) -> Tensor:
-        """(B,): Geman-McClure's scale, pixels."""
-        data = self.stage.reprojection
-        return data.scale * UNITS[data.unit](self.problem).scale
+    def reprojection(self) -> ReprojectionTerm:
+        """The stage's data term."""
+        return ReprojectionTerm.of_people(self.stage.reprojection, self.problem, self.body)
 
     def move(self, state: State, step: Tensor) -> State:
         """The state after a step (B, P)."""
@@ -196,16 +176,7 @@ class Objective:
 
     def energy(self, state: State, pose: Pose) -> Tensor:
         """The energy (B,) of a state and its decoded pose, without derivatives or "depth"."""
-        pixels, in_front = self._pixels(state, pose)
-        seen = self._trust > 0
-        error = torch.where(seen[..., None], pixels - self.problem.keypoints, 0)
-        squared = error * error
-        if not self.stage.reprojection.per_axis:
-            squared = squared.sum(-1, keepdim=True)
-        scale = self._scales[..., None, None]
-        loss = geman_mcclure(squared, scale)[0]
-        loss = torch.where((in_front | ~seen)[..., None], loss, scale**2)
-        total = 0.5 * (self._trust[..., None] * loss).sum((-1, -2))
+        total = self.reprojection.met(*self._pixels(state, pose)).energy
         for term in self.prior.terms(state.latent, jacobian=False):
             factor = self.stage.weights.get(term.name, 1.0)
             total = total + 0.5 * factor * (term.residual * term.residual).sum(-1)
@@ -219,30 +190,20 @@ class Objective:
                 besides the one that the gradient needs; None for all. turn: number of the
                 iteration; at each, other mixtures of the rows are pulled back.
         """
-        problem, model = self.problem, self.body.keypoint_model(self.problem.schema)
+        model = self.body.keypoint_model(self.problem.schema)
         pose, pull_back = self.prior.linearize(state.latent)
         moved = keypoints_with_jacobian(self.body, model, pose.betas, pose.rotations)
         by_pose = torch.cat((moved.by_rotation, moved.by_betas), -1)
         depth = state.transl[:, 2]
         eye = torch.eye(3, dtype=depth.dtype, device=depth.device)
         by_transl = torch.cat((depth[:, None, None] * eye[:, :2], state.transl[..., None]), -1)
-        pixels, in_front, to_pixels = problem.camera.project_with_jacobian(
+        pixels, in_front, to_pixels = self.problem.camera.project_with_jacobian(
             moved.points + state.transl[:, None]
         )
-
-        trust, scale = self._trust[..., None], self._scales[..., None, None]
-        seen = trust > 0
-        error = torch.where(seen, pixels - problem.keypoints, 0)
-        squared = error * error
-        if not self.stage.reprojection.per_axis:
-            squared = squared.sum(-1, keepdim=True)
-        loss, weight = geman_mcclure(squared, scale)
-        # what lies behind the camera is as wrong as can be, in no direction
-        loss = torch.where(in_front[..., None] | ~seen, loss, scale**2)
-        terms = {"reprojection": 0.5 * (trust * loss).sum((-1, -2))}
-        root = (trust * weight * in_front[..., None]).sqrt()
-        weighted = root[..., None] * to_pixels
-        residual = (root * error).flatten(1)[..., None]
+        met = self.reprojection.met(pixels, in_front)
+        terms = {"reprojection": met.energy}
+        error, weighted = met.linearized(to_pixels)
+        residual = error.flatten(1)[..., None]
         rows = (weighted @ by_pose).flatten(1, 2)
         rows_by_transl = (weighted @ by_transl[:, None]).flatten(1, 2)
         pulled = None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import Recipe, Reprojection
-from flowfit.fitting.energy.reprojection import geman_mcclure
+from flowfit.fitting.energy.reprojection import ReprojectionTerm
 from flowfit.fitting.one_view.fit_people import PEOPLE_AT_ONCE, fit_people
 from flowfit.fitting.results.judge import judged
 from flowfit.fitting.results.result import FitResult, replace_rows
@@ -125,13 +125,9 @@ def _cost(
     nothing = torch.zeros_like(problem.confidence)
     prior = model.given(problem.schema, problem.keypoints, nothing, problem.camera, body)
     rare = prior.encode(Pose(result.rotations, result.betas))
-    scale = data.scale * problem.unit[:, None]
-    squared = ((result.keypoints2d - problem.keypoints) ** 2).sum(-1)
-    loss = geman_mcclure(squared, scale)[0]
-    loss = torch.where(result.keypoints2d.isfinite().all(-1), loss, scale**2)
-    trust = problem.evidence() * body.keypoint_model(problem.schema).available
-    met = 0.5 * (trust * loss).sum(-1) / (data.sigma * problem.unit) ** 2
-    return met + _RARITY * 0.5 * (rare * rare).sum(-1)
+    term = ReprojectionTerm.of_people(data, problem, body)
+    met = term.met(result.keypoints2d, result.keypoints2d.isfinite().all(-1))
+    return met.energy + _RARITY * 0.5 * (rare * rare).sum(-1)
 
 
 def _fitted(

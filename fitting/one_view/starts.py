@@ -16,7 +16,9 @@ from torch import Tensor
 from flowfit.fitting.energy.objective import State
 from flowfit.fitting.energy.placement import place
 from flowfit.fitting.energy.problem import FitProblem
-from flowfit.fitting.energy.reprojection import geman_mcclure
+from flowfit.fitting.energy.recipes import Reprojection
+from flowfit.fitting.energy.reprojection import ReprojectionTerm
+from flowfit.fitting.energy.units import Unit
 from flowfit.models.body import Body
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.base import Pose, PosePrior
@@ -24,7 +26,7 @@ from flowfit.priors.base import Pose, PosePrior
 NUM_YAWS = 8
 # leaning of the upright body in the camera's frame, degrees: towards/away, and sideways
 _TILTS = ((0, 0), (-35, 0), (35, 0), (0, -40), (0, 40), (0, -85), (0, 85), (-80, 0), (80, 0))
-_START_SIGMA, _START_SCALE = 0.05, 0.4  # of the box: how well a start can be expected to fit
+_START = Reprojection(sigma=0.05, scale=0.4)  # of the box: how well a start can be expected to fit
 _TILT_COST = 1.5  # nats for 90 degrees: of two equally good starts the upright one
 
 
@@ -91,12 +93,9 @@ def hypotheses(problem: FitProblem, body: Body, prior: PosePrior, poses: Pose) -
     camera = problem.camera.rows(torch.arange(people).repeat_interleave(modes * turns))
     pixels, in_front = camera.project(placed.flatten(0, 1))
     pixels, in_front = pixels.unflatten(0, (people, -1)), in_front.unflatten(0, (people, -1))
-    squared = ((pixels - problem.keypoints[:, None]) ** 2).sum(-1)
-    size = problem.size[:, None, None]
-    loss = geman_mcclure(squared, _START_SCALE * size)[0]
-    loss = torch.where(in_front, loss, (_START_SCALE * size) ** 2)
-    score = 0.5 * (trust[:, None] * loss).sum(-1) / (_START_SIGMA * size[..., 0]) ** 2
-    score = score + cost.repeat(modes)
+    box = problem.size[:, None]
+    term = ReprojectionTerm.of(_START, problem.keypoints[:, None], trust[:, None], Unit(box, box))
+    score = term.met(pixels, in_front).energy + cost.repeat(modes)
     score = score.nan_to_num(nan=torch.inf)
 
     by_sector = torch.full((people, NUM_YAWS, modes * turns), torch.inf).to(score)

@@ -16,7 +16,7 @@ from torch import Tensor
 from flowfit.fitting.energy.placement import place
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES, Reprojection
-from flowfit.fitting.energy.reprojection import geman_mcclure
+from flowfit.fitting.energy.reprojection import ReprojectionTerm
 from flowfit.fitting.results.sides import AS_SEEN, SIDES, put_back
 from flowfit.models.body import Body
 from flowfit.priors.base import Pose
@@ -98,16 +98,11 @@ def misfit(problem: FitProblem, body: Body, pose: Pose, data: Reprojection) -> T
     Args:
         problem: of B people. pose: their bodies. data: noise and outlier scale, in persons.
     """
-    model = body.keypoint_model(problem.schema)
     points = body.keypoints(pose.betas, pose.rotations, problem.schema).nan_to_num()
-    trust = weight = problem.evidence() * model.available
-    scale = data.scale * problem.unit[:, None]
-    loss = torch.zeros_like(trust)
+    term = ReprojectionTerm.of_people(data, problem, body)
+    weight = term.trust
     for _ in range(_PLACED):
         placed = points + place(problem, points[:, None], weight)
-        pixels, in_front = problem.camera.project(placed)
-        squared = ((pixels - problem.keypoints) ** 2).sum(-1)
-        loss, pull = geman_mcclure(squared, scale)
-        loss = torch.where(in_front, loss, scale**2)
-        weight = trust * torch.where(in_front, pull, 0)
-    return 0.5 * (trust * loss).sum(-1) / (data.sigma * problem.unit) ** 2
+        met = term.met(*problem.camera.project(placed))
+        weight = met.weight[..., 0]
+    return met.energy

@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowfit.fitting.energy.reprojection import geman_mcclure
+from flowfit.fitting.energy.reprojection import ReprojectionTerm
+from flowfit.fitting.energy.units import Unit
 from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.several_views.recipe import ViewsRecipe
 from flowfit.fitting.several_views.result import ViewsResult
@@ -38,10 +39,11 @@ def suspects(problem: MultiviewProblem, result: ViewsResult, recipe: ViewsRecipe
 
 def data_energy(problem: MultiviewProblem, result: ViewsResult, recipe: ViewsRecipe) -> Tensor:
     """Reprojection energy of each view (F, V), nats; 0 of one without a place."""
-    data = recipe.stages[-1].reprojection
-    error = (result.keypoints2d - problem.keypoints).norm(dim=-1) / result.unit[..., None]
-    loss = geman_mcclure(error * error, data.scale)[0] / data.sigma**2
-    return 0.5 * (problem.evidence() * loss.nan_to_num(nan=0.0)).sum(-1)
+    known = (result.keypoints2d - problem.keypoints).isfinite().all(-1)
+    data, unit = recipe.stages[-1].reprojection, Unit(result.unit, result.unit)
+    evidence = problem.evidence() * known
+    term = ReprojectionTerm.of(data, problem.keypoints, evidence, unit)
+    return term.met(result.keypoints2d, known).energy
 
 
 def others_fell(

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from flowfit.fitting.energy.objective import Evaluation, State
-from flowfit.fitting.energy.reprojection import geman_mcclure
+from flowfit.fitting.energy.reprojection import ReprojectionTerm
+from flowfit.fitting.energy.units import Unit
 from flowfit.fitting.several_views.placed import Placed, moved_rig, place_directions
 from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.several_views.recipe import ViewsRecipe, ViewsStage
@@ -126,11 +127,12 @@ class ViewsObjective:
         return Placed(Pose(rotations, placed.pose.betas + shape), pivot + shift, rig).state()
 
     @cached_property
-    def _trust(self) -> Tensor:
-        """(B, V, K): what a squared pixel of each keypoint's error weighs."""
-        problem, data = self.problem, self.stage.reprojection
+    def reprojection(self) -> ReprojectionTerm:
+        """The stage's data term, of every view of every frame."""
+        problem = self.problem
         evidence = problem.evidence() * self.body.keypoint_model(problem.schema).available
-        return evidence**data.confidence_power / (data.sigma * problem.unit[..., None]) ** 2
+        unit = Unit(problem.unit, problem.unit)
+        return ReprojectionTerm.of(self.stage.reprojection, problem.keypoints, evidence, unit)
 
     def errors(self, placed: Placed) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels (B, V, K, 2), errors in pixels (B, V, K), and which are in front of the camera."""
@@ -142,11 +144,8 @@ class ViewsObjective:
     def energy(self, state: State) -> Tensor:
         """`evaluate`'s energy (B,) without the rest."""
         placed, stage = self.place(state), self.stage
-        _, error, in_front = self.errors(placed)
-        scale = (stage.reprojection.scale * self.problem.unit)[..., None]
-        error = torch.where(self._trust > 0, error, 0)
-        loss = torch.where(in_front, geman_mcclure(error * error, scale)[0], scale**2)
-        energy = 0.5 * (self._trust * loss).flatten(1).sum(-1)
+        pixels, _, in_front = self.errors(placed)
+        energy = self.reprojection.met(pixels, in_front).energy.sum(-1)
         if stage.latent:
             latent = self._weighed(self._latents(placed).latent)
             energy = energy + 0.5 * stage.latent * (self.share * (latent * latent).sum(-1)).sum(-1)
@@ -167,7 +166,7 @@ class ViewsObjective:
     def evaluate(self, state: State, pulled_rows: int | None = None, turn: int = 0) -> Evaluation:
         """Energy, gradient and quadratic model at a state; always with all rows."""
         placed = self.place(state)
-        energy, residual, rows = self._reprojection(placed)
+        energy, residual, rows = self._linearized(placed)
         terms = {"reprojection": energy}
         gradient = (rows.transpose(-1, -2) @ residual[..., None])[..., 0]
         prior = rows[:, :0]
@@ -188,31 +187,22 @@ class ViewsObjective:
             torch.zeros_like(gradient),
         )
 
-    def _reprojection(self, placed: Placed) -> tuple[Tensor, Tensor, Tensor]:
-        """Energy (B,), weighted errors (B, R) and their derivatives by the step (B, R, P)."""
+    def _linearized(self, placed: Placed) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the data term: energy (B,), weighted errors (B, R), their derivatives (B, R, P)."""
         problem, (pose, rig) = self.problem, (placed.pose, placed.rig)
         model = self.body.keypoint_model(problem.schema)
         moved = keypoints_with_jacobian(self.body, model, pose.betas, pose.rotations)
         in_views = rig.to_cameras(moved.points + placed.transl[:, None])
         pixels, in_front, to_pixels = problem.camera.project_with_jacobian(in_views)
-        trust = self._trust[..., None]
-        scale = (self.stage.reprojection.scale * problem.unit)[..., None, None]
-        seen = trust > 0
-        error = torch.where(seen, pixels - problem.keypoints, 0)
-        loss, weight = geman_mcclure((error * error).sum(-1, keepdim=True), scale)
-        # what lies behind the camera is as wrong as can be, in no direction
-        loss = torch.where(in_front[..., None] | ~seen, loss, scale**2)
-        energy = 0.5 * (trust * loss).flatten(1).sum(-1)
-        root = (trust * weight * in_front[..., None]).sqrt()
-
-        weighted = root[..., None] * to_pixels  # (B, V, K, 2, 3)
+        met = self.reprojection.met(pixels, in_front)
+        error, weighted = met.linearized(to_pixels)  # (B, V, K, 2), (B, V, K, 2, 3)
         by_world = weighted @ rig.rotations[:, :, None]
         by_pose = torch.cat((moved.by_rotation, moved.by_betas), -1)
         pivot = rig.to_cameras(placed.transl[:, None])  # (B, V, 1, 3)
         arm = -skew(in_views - pivot)
         by_view = torch.cat((arm, place_directions(pivot).expand_as(arm)), -1)
         rows = torch.cat((by_world @ by_pose[:, None], by_world, _own_view(weighted @ by_view)), -1)
-        return energy, (root * error).flatten(1), rows.flatten(1, 3)
+        return met.energy.sum(-1), error.flatten(1), rows.flatten(1, 3)
 
     def _latents(self, placed: Placed) -> LatentOfBody:
         """The posteriors' view of the body: (B V) rows."""

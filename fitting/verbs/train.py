@@ -13,7 +13,7 @@ import torch
 from flowfit.fitting.writing.files import check_writable, make_folder
 from flowfit.models.body_files import find_body
 from flowfit.models.errors import InputError
-from flowfit.priors.data.people.mocap import read_mocap
+from flowfit.priors.data.people.mocap import Paths, read_mocap
 from flowfit.priors.keypoints.files import file_hash, read_about
 from flowfit.priors.load import posterior_file
 from flowfit.priors.training.keypoint_config import TrainingConfig, read_config
@@ -23,10 +23,10 @@ CHECKPOINT = "posterior.safetensors"
 
 
 def train(
-    mocap: str | os.PathLike[str],
+    mocap: Paths,
     out: str | os.PathLike[str],
     *,
-    validation: str | os.PathLike[str] | None = None,
+    validation: Paths | None = None,
     config: str | os.PathLike[str] | None = None,
     steps: int | None = None,
     batch: int | None = None,
@@ -37,6 +37,7 @@ def train(
     credit: str = "",
     licence: str = "",
     progress: bool = True,
+    export_now: bool = False,
 ) -> Path | None:
     """Train a keypoint posterior on AMASS files; goes on where a run in the folder was stopped.
 
@@ -49,6 +50,8 @@ def train(
         body: to synthesise people with. device, mixed: where, and bfloat16 in the networks.
         credit, licence: of the motion capture; written into the checkpoint.
         progress: show a bar.
+        export_now: take no step; write the checkpoint that the run in the folder would end with
+            if it ended where it is.
 
     Returns:
         The checkpoint, or None in the helping processes of torchrun.
@@ -70,16 +73,19 @@ def train(
         torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         if device == "cuda":
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    recordings = read_mocap(Path(mocap))
-    others = None if validation is None else read_mocap(Path(validation))
+    recordings = read_mocap(mocap)
+    others = None if validation is None else read_mocap(validation)
     first = None if start is None else posterior_file(str(start))
     trainer = Trainer(
         settings, find_body(body), recordings, folder, device=device, mixed=mixed, start=first
     )
     make_folder(folder)
-    trainer.resume()
-    for _ in trainer.train(validation=others, progress=progress):
-        pass
+    resumed = trainer.resume()
+    if export_now and not resumed:
+        raise InputError(f"{folder}: no run to export; train first, without --export-now")
+    if not export_now:
+        for _ in trainer.train(validation=others, progress=progress):
+            pass
     if trainer.rank != 0:
         return None
     metrics = {} if others is None else trainer.validate(others)

@@ -19,7 +19,7 @@ from flowfit.models.errors import InputError
 from flowfit.priors.data.datasets.files import read_dataset
 from flowfit.priors.data.datasets.registry import Mixture, mix
 from flowfit.priors.data.drawn.picture_sets import PictureMaker, make_picture_set
-from flowfit.priors.data.people.mocap import Mocap, read_mocap
+from flowfit.priors.data.people.mocap import Mocap, Paths, read_mocap
 from flowfit.priors.image.files import Begun
 from flowfit.priors.training.image import ImageTrainer
 from flowfit.priors.training.image_config import (
@@ -38,7 +38,7 @@ _COARSE = {"open": "open-low"}  # drawn in its place: enough for small pictures
 def train_image(
     out: str | os.PathLike[str],
     *,
-    mocap: str | os.PathLike[str] | None = None,
+    mocap: Paths | None = None,
     datasets: list[tuple[str, str | None, float]] | None = None,
     config: str = "small",
     steps: int | None = None,
@@ -96,7 +96,7 @@ def train_image(
         stands_on = _built_in_base() if base is None else Path(base)
         learner = FusedLearner(settings, whose, stands_on, device=device, mixed=mixed, start=first)
     if mocap is not None:
-        recordings = read_mocap(Path(mocap))
+        recordings = read_mocap(mocap)
         make_folder(folder)
         people = _made_up(folder, settings, learner.image_size, recordings, whose, device, progress)
         trained_on: dict[str, Any] = {

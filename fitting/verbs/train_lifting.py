@@ -11,7 +11,7 @@ from typing import Any
 from flowfit.fitting.writing.files import check_writable, make_folder, write_json
 from flowfit.models.body_files import find_body
 from flowfit.models.errors import InputError
-from flowfit.priors.data.people.mocap import read_mocap
+from flowfit.priors.data.people.mocap import Paths, read_mocap
 from flowfit.priors.data.skeletons.h36m import EVALUATION, TRAINING, read_h36m
 from flowfit.priors.data.skeletons.pairs import FilePairs, Mixed, PairSource
 from flowfit.priors.data.skeletons.prohmr_pairs import read_prohmr_pairs
@@ -29,10 +29,10 @@ CHECKPOINT = "lifter.safetensors"
 def train_lifter(
     out: str | os.PathLike[str],
     *,
-    mocap: str | os.PathLike[str] | None = None,
+    mocap: Paths | None = None,
     h36m: str | os.PathLike[str] | None = None,
     detections: str | None = None,
-    validation: str | os.PathLike[str] | None = None,
+    validation: Paths | None = None,
     config: str | os.PathLike[str] = "fast",
     steps: int | None = None,
     batch: int | None = None,
@@ -76,12 +76,12 @@ def train_lifter(
         facts["pairs"] = len(pairs)
     if mocap is not None:
         model = find_body(body).to(device=device)
-        recordings = read_mocap(Path(mocap))
+        recordings = read_mocap(mocap)
         sources.append(made_up_pairs(settings, model, recordings))
         facts |= {"sequences": len(recordings.names), "frames": len(recordings)}
         facts["body"] = model.name
         if validation is not None:
-            unseen = read_mocap(Path(validation))
+            unseen = read_mocap(validation)
             others = made_up_pairs(settings, model, unseen, augmented=False)
     elif validation is not None:
         raise InputError("--validation is a folder of AMASS files, for --mocap")

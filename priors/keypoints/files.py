@@ -17,6 +17,7 @@ from torch import nn
 from flowfit.models.errors import InputError
 from flowfit.models.files import write_whole
 from flowfit.models.keypoints import SCHEMAS, KeypointSchema
+from flowfit.priors.keypoints.growth import grown
 from flowfit.priors.keypoints.posterior import KeypointPosterior
 
 FORMAT = "flowfit-keypoint-posterior"
@@ -111,13 +112,18 @@ def fill(path: Path, module: nn.Module) -> None:
 def begin_with(posterior: KeypointPosterior, path: Path, schema: KeypointSchema) -> None:
     """Give a posterior the weights of a checkpoint, to train it further.
 
+    A posterior may be larger than the checkpoint: by betas, by the encoder's blocks, or by hearing
+    what is known beside the keypoints. Until it is trained, it then says of the checkpoint's
+    numbers what the checkpoint says; further betas are N(0, 1) whatever was seen.
+
     Raises:
-        InputError: the checkpoint cannot be read, or is of another schema or of other sizes.
+        InputError: the checkpoint cannot be read, or is of another schema or of sizes that do not
+            fit.
     """
     other, about = load_posterior(path)
     if about["schema"] != schema.name:
         raise InputError(f"{path} is for {about['schema']} keypoints, not for {schema.name}")
-    state, wanted = other.state_dict(), posterior.state_dict()
+    state, wanted = grown(other, posterior), posterior.state_dict()
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in wanted.items()}:
         raise InputError(
             f"{path} has the sizes {json.dumps(about['sizes'])}, the configuration has others; "

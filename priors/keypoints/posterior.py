@@ -16,7 +16,7 @@ from flowfit.models.body import Body
 from flowfit.models.cameras import Camera
 from flowfit.models.kinematics import NUM_JOINTS, joint_index
 from flowfit.models.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
-from flowfit.priors.networks.encoders import Boxes, KeypointEncoder, keypoint_boxes
+from flowfit.priors.networks.encoders import Boxes, KeypointEncoder, Known, keypoint_boxes
 from flowfit.priors.networks.flow import ConditionalFlow
 
 ROTATION_NUMBERS = NUM_JOINTS * 6
@@ -44,7 +44,7 @@ class KeypointPosterior(nn.Module):
     Args:
         keypoints: K of the schema. num_betas: S, inside the flow.
         context, hidden, steps, blocks: sizes of the flow. width, depth: of the encoder.
-        conditional_scale, activation: see `ConditionalFlow`.
+        conditional_scale, activation: see `ConditionalFlow`. hears: see `KeypointEncoder`.
     """
 
     def __init__(
@@ -60,10 +60,11 @@ class KeypointPosterior(nn.Module):
         depth: int = 3,
         conditional_scale: bool = True,
         activation: str = "relu",
+        hears: bool = False,
     ) -> None:
         super().__init__()
         self.num_betas = num_betas
-        self.encoder = KeypointEncoder(keypoints, context, width=width, blocks=depth)
+        self.encoder = KeypointEncoder(keypoints, context, width=width, blocks=depth, hears=hears)
         self.flow = ConditionalFlow(
             ROTATION_NUMBERS + num_betas,
             context,
@@ -79,9 +80,15 @@ class KeypointPosterior(nn.Module):
             nn.Linear(context, _HEAD_WIDTH), nn.ReLU(), nn.Linear(_HEAD_WIDTH, CAMERA_NUMBERS)
         )
 
-    def condition(self, keypoints: Tensor, confidence: Tensor, camera: Camera) -> Tensor:
+    def condition(
+        self,
+        keypoints: Tensor,
+        confidence: Tensor,
+        camera: Camera,
+        known: Known | None = None,
+    ) -> Tensor:
         """Condition (B, C) of people as they were seen; pixels."""
-        return self.encoder(keypoints, confidence, camera)
+        return self.encoder(keypoints, confidence, camera, known)
 
     def vectors(self, rotations: Tensor, betas: Tensor) -> Tensor:
         """The flow's vectors (..., D) of bodies (..., 24, 3, 3), (..., S)."""

@@ -11,6 +11,8 @@ from flowfit.models.cameras import Camera
 from flowfit.priors.networks.precision import MixedPrecision
 
 _LEAST_BOX = 1.0  # pixels
+_KNOWN_NUMBERS = 6  # see `KeypointEncoder.known_features`
+_USUAL_STATURE, _STATURE_SPREAD = 1.68, 0.1  # metres; of the logarithm
 
 
 class Boxes(NamedTuple):
@@ -43,6 +45,23 @@ class _ResidualBlock(nn.Module):
         return x + self.second(torch.relu(self.first(torch.relu(self.norm(x)))))
 
 
+class Known(NamedTuple):
+    """What may be known of people beside their keypoints; NaN where it is not.
+
+    Attributes:
+        up: (B, 3) where up is in the camera's frame, unit length. stature: (B,) metres.
+    """
+
+    up: Tensor
+    stature: Tensor
+
+    @staticmethod
+    def nothing(like: Tensor) -> Known:
+        """Of as many people as `like` has rows."""
+        nan = like.new_full((len(like), 4), torch.nan)
+        return Known(nan[:, :3], nan[:, 3])
+
+
 class KeypointEncoder(MixedPrecision):
     """Residual network on keypoints in their box.
 
@@ -53,14 +72,21 @@ class KeypointEncoder(MixedPrecision):
 
     Args:
         keypoints: K. context: C. width, blocks: of the network.
+        hears: whether it can be told what is `Known`, too.
     """
 
     def __init__(
-        self, keypoints: int, context: int = 256, *, width: int = 512, blocks: int = 3
+        self,
+        keypoints: int,
+        context: int = 256,
+        *,
+        width: int = 512,
+        blocks: int = 3,
+        hears: bool = False,
     ) -> None:
         super().__init__()
-        self.keypoints = keypoints
-        self.enter = nn.Linear(4 * keypoints + 3, width)
+        self.keypoints, self.hears = keypoints, hears
+        self.enter = nn.Linear(4 * keypoints + 3 + hears * _KNOWN_NUMBERS, width)
         self.blocks = nn.Sequential(*(_ResidualBlock(width) for _ in range(blocks)))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, context))
 
@@ -78,9 +104,37 @@ class KeypointEncoder(MixedPrecision):
         where = torch.where(anybody, where, 0)
         return torch.cat((place.flatten(1), confidence, seen.to(place.dtype), where), -1)
 
-    def forward(self, keypoints: Tensor, confidence: Tensor, camera: Camera) -> Tensor:
-        """Condition (B, C) from (B, K, 2) pixels, (B, K) confidences and the cameras."""
+    @staticmethod
+    def known_features(known: Known) -> Tensor:
+        """(B, 6): up and whether it is known, stature and whether it is known."""
+        up_known = known.up.isfinite().all(-1, keepdim=True)
+        tall_known = known.stature.isfinite()[:, None]
+        tall = (known.stature[:, None] / _USUAL_STATURE).log() / _STATURE_SPREAD
+        return torch.cat(
+            (
+                torch.where(up_known, known.up, 0),
+                up_known.to(known.up.dtype),
+                torch.where(tall_known, tall, 0),
+                tall_known.to(known.up.dtype),
+            ),
+            -1,
+        )
+
+    def forward(
+        self,
+        keypoints: Tensor,
+        confidence: Tensor,
+        camera: Camera,
+        known: Known | None = None,
+    ) -> Tensor:
+        """Condition (B, C) from (B, K, 2) pixels, (B, K) confidences and the cameras.
+
+        What is `known` counts only where the network was made to hear it.
+        """
         features = self.features(keypoints, confidence, camera)
+        if self.hears:
+            known = Known.nothing(features) if known is None else known
+            features = torch.cat((features, self.known_features(known)), -1)
         with self.autocast(features):
             condition = self.leave(self.blocks(self.enter(features)))
         return condition.to(features.dtype)

@@ -26,7 +26,7 @@ from flowfit.priors.image.encoder import Glance
 from flowfit.priors.image.fusion import turns_to_camera
 from flowfit.priors.image.mending import Mended
 from flowfit.priors.image.posterior import ImagePosterior, Seen
-from flowfit.priors.networks.encoders import Boxes
+from flowfit.priors.networks.encoders import Boxes, Known
 from flowfit.priors.training.keypoint_losses import LossWeights, Told, told_losses
 from flowfit.priors.training.keypoints import rows_of
 
@@ -100,7 +100,7 @@ def truth_of(batch: Batch, body: Body, schema: KeypointSchema) -> Truth:
     inside &= ((true >= 0) & (true < labels.size[:, None])).all(-1)
     people = People(
         labels.rotations, labels.betas, labels.transl, keypoints, confidence,
-        labels.camera, labels.size, true,
+        labels.camera, labels.size, true, *Known.nothing(true),
     )  # fmt: skip
     return Truth(people, box, inside, has_body)
 

@@ -11,6 +11,10 @@ from typing import Any, Protocol, get_type_hints
 
 from flowfit.models.errors import InputError
 from flowfit.priors.data.people.augment import Augmentation
+from flowfit.priors.data.people.disguise import Missing
+from flowfit.priors.data.people.offsets import KeypointOffsets
+from flowfit.priors.data.people.physique import Physique
+from flowfit.priors.data.people.postures import PostureBalance
 from flowfit.priors.data.people.synthetic import Detector, Scenery
 from flowfit.priors.training.keypoint_losses import LossWeights
 
@@ -45,6 +49,9 @@ class TrainingConfig:
         ema: decay of the averaged weights, which are what is saved.
         truncated: share of people whom the frame cuts. unseen: share of whom nothing is seen,
             from which the unconditional prior is learned.
+        postures: how frames are weighed. physique, offsets: of people, and of what their detectors
+            call a joint. missing: what detectors leave out.
+        up_told, stature_told: share of people of whom a posterior that `hears` is told these.
     """
 
     sizes: dict[str, Any] = field(default_factory=lambda: {"depth": 4, "activation": "silu"})
@@ -58,6 +65,12 @@ class TrainingConfig:
     ema: float = 0.999
     truncated: float = 0.45
     unseen: float = 0.03
+    up_told: float = 0.0
+    stature_told: float = 0.0
+    postures: PostureBalance = field(default_factory=PostureBalance)
+    physique: Physique = field(default_factory=Physique)
+    offsets: KeypointOffsets = field(default_factory=KeypointOffsets)
+    missing: Missing = field(default_factory=Missing)
     seed: int = 0
     losses: LossWeights = field(default_factory=LossWeights)
     detector: Detector = field(

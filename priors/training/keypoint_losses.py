@@ -20,7 +20,7 @@ from flowfit.priors.keypoints.posterior import (
     pelvis_from_camera_numbers,
 )
 from flowfit.priors.networks.discriminator import Discriminator, realism_loss
-from flowfit.priors.networks.encoders import Boxes, keypoint_boxes
+from flowfit.priors.networks.encoders import Boxes, Known, keypoint_boxes
 from flowfit.priors.networks.flow import ConditionalFlow
 
 
@@ -98,13 +98,15 @@ def posterior_losses(
     weights: LossWeights,
     generator: torch.Generator,
     discriminator: Discriminator | None = None,
+    known: Known | None = None,
 ) -> Losses:
     """Loss of a keypoint posterior on a batch; arguments as in `told_losses`.
 
     Args:
         people: with their truth. confidence: (B, K), what the posterior is told of it.
+        known: what else it is told.
     """
-    context = posterior.condition(people.keypoints, confidence, people.camera)
+    context = posterior.condition(people.keypoints, confidence, people.camera, known)
     box = keypoint_boxes(people.keypoints, confidence)
     far = (people.true_keypoints.nan_to_num() - box.center[:, None]).norm(dim=-1)
     # clean targets where the detector saw the keypoint

@@ -31,6 +31,7 @@ from flowfit.priors.keypoints.draw_calibration import DrawCalibration, fit_lengt
 from flowfit.priors.keypoints.files import begin_with, file_hash, save_posterior
 from flowfit.priors.keypoints.posterior import KeypointPosterior
 from flowfit.priors.networks.discriminator import Discriminator, discriminator_loss
+from flowfit.priors.networks.encoders import Known
 from flowfit.priors.networks.precision import set_mixed_precision
 from flowfit.priors.training.keypoint_config import Schedule, TrainingConfig, config_from
 from flowfit.priors.training.keypoint_losses import latents_of_truth, posterior_losses
@@ -92,10 +93,19 @@ class Trainer:
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         poses = axis_angle_to_matrix(torch.from_numpy(mocap.poses).float()).to(self.device)
-        weights = torch.from_numpy(mocap.balanced_weights()).float().to(self.device)
+        shares = config.postures.weights(mocap, config.seed)
+        weights = torch.from_numpy(shares).float().to(self.device)
         self.makers = tuple(
             PeopleMaker(
-                self.body, poses, weights, schema, config.detector, scenery, config.augmentation
+                self.body,
+                poses,
+                weights,
+                schema,
+                config.detector,
+                scenery,
+                config.augmentation,
+                config.physique,
+                config.offsets,
             )
             for scenery in (config.plain_scenery, config.truncated_scenery)
         )
@@ -160,8 +170,20 @@ class Trainer:
         people = _join_people(parts)
         order = torch.randperm(count, generator=generator, device=self.device)
         people = rows_of(people, order)
-        told = disguise(people.confidence, self.schema, self.config.unseen, generator)
+        told = disguise(
+            people.confidence, self.schema, self.config.unseen, generator, self.config.missing
+        )
         return people, told, generator
+
+    def _known(self, people: People, generator: torch.Generator) -> Known | None:
+        """What is told beside the keypoints, of some people."""
+        if not self.run.posterior.encoder.hears:
+            return None
+        hidden = torch.rand(len(people.up), 2, generator=generator, device=self.device)
+        return Known(
+            torch.where(hidden[:, :1] < self.config.up_told, people.up, torch.nan),
+            torch.where(hidden[:, 1] < self.config.stature_told, people.stature, torch.nan),
+        )
 
     def step(self) -> dict[str, float]:
         """One step of the optimizer; the terms of the loss."""
@@ -179,6 +201,7 @@ class Trainer:
             config.losses,
             generator,
             run.discriminator,
+            self._known(people, generator),
         )
         run.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()

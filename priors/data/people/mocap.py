@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from flowfit.models.kinematics import NUM_JOINTS
 
 # numbers a frame -> what the body model was; the first 22 joints are SMPL's in each of them
 _LAYOUTS = {72: "SMPL", 156: "SMPL+H", 165: "SMPL-X"}
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SHARED_JOINTS = 22  # SMPL's joints before the hands
 
 
@@ -25,12 +27,14 @@ class Mocap:
         poses: (T, 24, 3) axis-angle, radians, the root's first; y up in the world.
         sequence: (T,) number of the sequence that a frame comes from.
         names: file stem of each sequence. actions: what is done in each.
+        kinds: how each was made, as its index says ("" where none does).
     """
 
     poses: np.ndarray
     sequence: np.ndarray
     names: tuple[str, ...]
     actions: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -84,37 +88,54 @@ def read_sequence(path: Path) -> np.ndarray:
     return joints
 
 
-def read_mocap(paths: Sequence[Path] | Path) -> Mocap:
-    """All sequences of a folder (searched to the bottom) or of a list of files.
+def read_mocap(paths: Paths) -> Mocap:
+    """All sequences of folders (searched to the bottom) and files, in the order given.
 
-    A file `index.json` beside or above the sequences, with records of `file` and `action`, names
-    the actions; without it every folder is one action.
+    Files `index.json` or `index_*.json` beside or above the sequences, with records of `file`,
+    `action` and `kind`, name the actions; without them every folder is one action.
     """
-    if isinstance(paths, Path):
-        folder = paths
-        paths = sorted(folder.rglob("*.npz")) if folder.is_dir() else [folder]
-        if not paths:
-            raise InputError(f"{folder}: no AMASS files (*.npz) in this folder")
-    known = _actions(paths[0])
-    poses = [read_sequence(p) for p in paths]
-    names = tuple(p.stem for p in paths)
+    several = [paths] if isinstance(paths, str | os.PathLike) else paths
+    files = [file for path in several for file in _files(Path(path))]
+    known: dict[str, tuple[str, str]] = {}
+    for folder in dict.fromkeys(file.parent for file in files):
+        known |= _indexed(folder)
+    poses = [read_sequence(p) for p in files]
+    names = tuple(p.stem for p in files)
     return Mocap(
         np.concatenate(poses),
         np.repeat(np.arange(len(poses)), [len(p) for p in poses]),
         names,
-        tuple(known.get(p.stem, p.parent.name) for p in paths),
+        tuple(known.get(p.stem, (p.parent.name, ""))[0] for p in files),
+        tuple(known.get(p.stem, ("", ""))[1] for p in files),
     )
 
 
-def _actions(path: Path) -> dict[str, str]:
-    for folder in list(path.parents)[:3]:
-        index = folder / "index.json"
-        if index.is_file():
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.rglob("*.npz"))
+    if not found:
+        raise InputError(f"{path}: no AMASS files (*.npz) in this folder")
+    return found
+
+
+def _indexed(folder: Path) -> dict[str, tuple[str, str]]:
+    """Action and kind by file stem, from the nearest folder upwards that has an index."""
+    for place in (folder, *list(folder.parents)[:2]):
+        found: dict[str, tuple[str, str]] = {}
+        for index in (*sorted(place.glob("index_*.json")), place / "index.json"):
+            if not index.is_file():
+                continue
             try:
                 records = json.loads(index.read_text())
                 if isinstance(records, dict):
                     records = records["sequences"]
-                return {Path(r["file"]).stem: str(r["action"]) for r in records}
+                found |= {
+                    Path(r["file"]).stem: (str(r["action"]), str(r.get("kind") or ""))
+                    for r in records
+                }
             except (ValueError, KeyError, TypeError, AttributeError):
-                return {}
+                continue
+        if found:
+            return found
     return {}

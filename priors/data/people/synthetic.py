@@ -20,9 +20,12 @@ from torch import Tensor
 from flowfit.models.body import Body
 from flowfit.models.cameras import Camera
 from flowfit.models.keypoints import BODY25, KeypointSchema
-from flowfit.models.kinematics import joint_index
+from flowfit.models.kinematics import forward_kinematics, joint_index
+from flowfit.models.proportions import stature
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.data.people.augment import Augmentation
+from flowfit.priors.data.people.offsets import KeypointOffsets
+from flowfit.priors.data.people.physique import Physique
 
 # standard deviation of a detector's error, per cent of the person's box, by end of the name
 _NOISE_PERCENT = {
@@ -77,6 +80,8 @@ class Scenery:
         off_centre: how far from the middle the body's centre may be, as a share of the picture.
         focal: range of the focal length in picture diagonals, drawn evenly in the logarithm.
         pitch_sd, roll_sd: of the camera, degrees.
+        tilted: share of cameras that look down (positive) or up by anything in `tilts`, degrees.
+        rolled: share of cameras held any way round.
     """
 
     box: tuple[float, float] = (0.3, 0.95)
@@ -84,6 +89,9 @@ class Scenery:
     focal: tuple[float, float] = (0.6, 2.0)
     pitch_sd: float = 12.0
     roll_sd: float = 4.0
+    tilted: float = 0.0
+    tilts: tuple[float, float] = (-50.0, 90.0)
+    rolled: float = 0.0
 
 
 # people whom the frame cuts: closer, and further from the middle
@@ -98,6 +106,8 @@ class People(NamedTuple):
         keypoints: (B, K, 2) pixels as detected. confidence: (B, K), 0 = not seen.
         camera: of each person. size: (B, 2) pixels, width and height.
         true_keypoints: (B, K, 2) pixels without error.
+        up: (B, 3) where up is in the camera's frame, unit length; NaN where nobody says.
+        stature: (B,) metres from head to heel, standing straight.
     """
 
     rotations: Tensor
@@ -108,6 +118,8 @@ class People(NamedTuple):
     camera: Camera
     size: Tensor
     true_keypoints: Tensor
+    up: Tensor
+    stature: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +131,7 @@ class PeopleMaker:
         weights: (T,) how often each is drawn, or None for evenly.
         schema: what the detector reports. detector: its errors. scenery: camera and place.
         augmentation: changes to the poses drawn, or None.
+        physique: whose proportions. offsets: what the detector calls a joint.
     """
 
     body: Body
@@ -128,6 +141,8 @@ class PeopleMaker:
     detector: Detector = field(default_factory=Detector)
     scenery: Scenery = field(default_factory=Scenery)
     augmentation: Augmentation | None = None
+    physique: Physique = field(default_factory=Physique)
+    offsets: KeypointOffsets = field(default_factory=KeypointOffsets)
 
     def draw(self, count: int, generator: torch.Generator, *, least_seen: int = 6) -> People:
         """Some people; those of whom fewer than `least_seen` keypoints remain are drawn again."""
@@ -161,6 +176,12 @@ class PeopleMaker:
         yaw = uniform(-math.pi, math.pi)
         pitch = torch.deg2rad(self.scenery.pitch_sd * normal())
         roll = torch.deg2rad(self.scenery.roll_sd * normal())
+        if self.scenery.tilted:
+            tilt = torch.deg2rad(uniform(*self.scenery.tilts))
+            pitch = torch.where(uniform(0, 1) < self.scenery.tilted, tilt, pitch)
+        if self.scenery.rolled:
+            turn = uniform(-math.pi, math.pi)
+            roll = torch.where(uniform(0, 1) < self.scenery.rolled, turn, roll)
         facing = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=dtype, device=device))
         to_camera = (
             axis_angle_to_matrix(torch.stack((zero, zero, roll), -1))
@@ -170,7 +191,7 @@ class PeopleMaker:
         )
         root = to_camera @ rotations[:, 0]
         rotations = torch.cat((root[:, None], rotations[:, 1:]), 1)
-        betas = normal(self.body.num_betas)
+        betas = self.physique(normal(self.body.num_betas), self.body, generator)
 
         sizes = torch.tensor(_SIZES, dtype=dtype, device=device)
         size = sizes[torch.randint(len(sizes), (count,), generator=generator, device=device)]
@@ -180,7 +201,7 @@ class PeopleMaker:
         camera = Camera(focal[:, None].expand(-1, 2), size / 2)
         transl = self._place(rotations, betas, focal, size, uniform)
 
-        return self.watch(rotations, betas, transl, camera, size, generator)
+        return self.watch(rotations, betas, transl, camera, size, generator, up=to_camera[..., 1])
 
     def watch(
         self,
@@ -190,12 +211,22 @@ class PeopleMaker:
         camera: Camera,
         size: Tensor,
         generator: torch.Generator,
+        *,
+        up: Tensor | None = None,
     ) -> People:
         """What the detector makes of people who stand there already; shapes as in `People`."""
         points = self.body.keypoints(betas, rotations, self.schema, transl)
         true, in_front = camera.project(points)
-        keypoints, confidence = self._detect(true, in_front, points, rotations, size, generator)
-        return People(rotations, betas, transl, keypoints, confidence, camera, size, true)
+        tall = stature(self.body, betas)
+        named = true
+        if self.offsets:
+            share = (tall / stature(self.body, torch.zeros_like(betas[:1]))).nan_to_num(1.0)
+            turned = forward_kinematics(rotations, self.body.rest_joints(betas))[0]
+            points = points + self.offsets.draw(self.schema, turned, share, generator)
+            named, in_front = camera.project(points)
+        keypoints, confidence = self._detect(named, in_front, points, rotations, size, generator)
+        up = torch.full_like(transl, torch.nan) if up is None else up
+        return People(rotations, betas, transl, keypoints, confidence, camera, size, true, up, tall)
 
     def _place(
         self,

@@ -9,7 +9,6 @@ import torch
 from flowfit.fitting.energy.objective import Objective, State
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import Reprojection, Stage
-from flowfit.fitting.energy.reprojection import geman_mcclure
 from flowfit.models.body_files import read_body_file
 from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
@@ -123,15 +122,6 @@ def test_terms_add_up(objective, state):
     torch.testing.assert_close(found.energy, sum(found.terms.values()))
     assert (found.hessian == found.hessian.transpose(-1, -2)).float().mean() > 0.99
     assert torch.linalg.eigvalsh(found.hessian).min() > -1e-6 * found.hessian.abs().max()
-
-
-def test_geman_mcclure():
-    squared = torch.tensor([0.0, 1e-3, 4.0, 1e12], dtype=torch.float64, requires_grad=True)
-    loss, weight = geman_mcclure(squared, 3.0)
-    torch.testing.assert_close(loss, 9 * squared / (9 + squared))
-    assert float(loss[-1].detach()) == pytest.approx(9)
-    (slope,) = torch.autograd.grad(loss.sum(), squared)
-    torch.testing.assert_close(weight, slope)
 
 
 # --- the gradient ---

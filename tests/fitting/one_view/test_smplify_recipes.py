@@ -104,7 +104,7 @@ def test_units_by_hand():
 
 
 def trust(problem, body, classical, stage):
-    return Objective(problem, body, classical, stage)._trust
+    return Objective(problem, body, classical, stage).reprojection.trust
 
 
 @every_recipe
@@ -170,7 +170,7 @@ def test_every_schema_has_a_start_and_finite_energies(make_crowd, body, classica
     for stage in RECIPES["smplify"].stages[:2]:
         objective = Objective(crowd.problem, body, classical, stage, start.transl[:, 2])
         assert objective.evaluate(start).finite().all()
-        assert (objective._trust > 0).any(-1).all()
+        assert (objective.reprojection.trust > 0).any(-1).all()
 
 
 def test_about_turns_half_around_the_bodys_own_axis():

@@ -74,17 +74,17 @@ def test_the_model_is_gauss_newtons(scene, body, flow, near, mode):
     """The gradient follows from the Jacobian's rows: both agree where the residual is known."""
     objective = objective_of(scene, body, flow, mode)
     placed = objective.place(near)
-    energy, residual, rows = objective._reprojection(placed)
+    energy, residual, rows = objective._linearized(placed)
     torch.testing.assert_close(rows.shape, torch.Size((2, 3 * 25 * 2, SIZE)))
     # where the loss is quadratic the energy is half the squared residual
     forgiving = replace(
         objective.stage, reprojection=replace(objective.stage.reprojection, scale=1e4)
     )
     plain = replace(objective, stage=forgiving)
-    energy, residual, rows = plain._reprojection(placed)
+    energy, residual, rows = plain._linearized(placed)
     torch.testing.assert_close(0.5 * residual.square().sum(-1), energy, rtol=1e-6, atol=0)
     step = 1e-6 * torch.randn(2, SIZE, dtype=torch.float64)
-    _, moved, _ = plain._reprojection(plain.place(plain.move(near, step)))
+    _, moved, _ = plain._linearized(plain.place(plain.move(near, step)))
     predicted = (rows @ step[..., None])[..., 0]
     torch.testing.assert_close(moved - residual, predicted, rtol=1e-3, atol=1e-8)
 

@@ -63,3 +63,35 @@ def test_a_mistake_is_one_line_before_any_work(command, tmp_path, capsys, more, 
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_exported_as_far_as_it_has_come(command, tmp_path, capsys):
+    assert main(command("run", "--export-now")) == 2
+    assert "no run to export" in capsys.readouterr().err
+    assert main(command("run")) == 0
+    checkpoint = tmp_path / "run" / "posterior.safetensors"
+    ended = checkpoint.read_bytes()
+    checkpoint.unlink()
+    state = (tmp_path / "run" / "state.pt").read_bytes()
+    assert main(command("run", "--export-now", "--steps", "2")) == 0
+    assert checkpoint.read_bytes() == ended
+    assert (tmp_path / "run" / "state.pt").read_bytes() == state
+
+
+def test_further_shapes_and_blocks_from_smaller_weights(command, tmp_path):
+    assert main(command("small")) == 0
+    larger = tmp_path / "larger.json"
+    sizes = {**SIZES, "depth": 3, "hears": True}
+    settings = {"up_told": 0.5, "postures": {"clusters": 3}, "physique": {"children": 0.3}}
+    settings |= {"sizes": sizes, "steps": 2, "batch": 8, "warmup": 1}
+    larger.write_text(json.dumps({**settings, "offsets": {"shares": [1.0, 1.0, 0.0]}}))
+    start = str(tmp_path / "small" / "posterior.safetensors")
+    grown = command("grown", "--start", start)
+    grown[grown.index("--config") + 1] = str(larger)
+    grown[grown.index("--body") + 1] = "open-low+proportions"
+    grown[grown.index("--mocap") + 2 : grown.index("--mocap") + 2] = [str(tmp_path / "mocap")]
+    assert main(grown) == 0
+    posterior, about = load_posterior(tmp_path / "grown" / "posterior.safetensors")
+    assert (about["body"], posterior.num_betas) == ("open-low+proportions", 18)
+    assert about["trained_on"]["sequences"] == 2
+    assert posterior.encoder.hears
