@@ -55,6 +55,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why somebody was left out, a line each."""
+        return tuple(reason for _, reason in self.skipped)
+
 
 @dataclass(frozen=True, eq=False)
 class Person:

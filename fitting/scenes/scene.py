@@ -17,6 +17,7 @@ import torch
 
 from flowfit.fitting.reading.detections import Detections
 from flowfit.fitting.reading.formats import judge, open_file
+from flowfit.fitting.reading.inputs import check_size
 from flowfit.fitting.reading.pictures import problem, read_picture
 from flowfit.fitting.scenes.camera_files import SceneCameras, find_cameras
 from flowfit.fitting.scenes.layouts import SceneFiles, find_files
@@ -103,7 +104,7 @@ def read_scene(
         raise InputError(reasons[0]) if reasons else problem(root, nobody)
     notes += reasons
     for seen in people.values():
-        notes += [f"{_short(seen.path)}: {text}" for text in (*seen.notes, *_reasons(seen))]
+        notes += [f"{_short(seen.path)}: {text}" for text in (*seen.notes, *seen.reasons)]
     known = tuple(sizes.known(root, view, notes) for view in chosen)
     lens = (
         cameras.camera if cameras is not None else _lens(root, files, chosen, known, focal, notes)
@@ -120,10 +121,6 @@ def read_scene(
         cameras,
         tuple(notes),
     )
-
-
-def _reasons(seen: Detections) -> list[str]:
-    return [reason for _, reason in seen.skipped]
 
 
 def _short(path: Path | None) -> str:
@@ -208,8 +205,8 @@ class _Sizes:
     """Width and height of each view's pictures: as its camera says, its picture, or the user."""
 
     def __init__(self, files: SceneFiles, cameras: SceneCameras | None, given: Size | None) -> None:
-        if given is not None and min(given) < 1:
-            raise InputError(f"image size {given[0]} x {given[1]}: both must be positive")
+        if given is not None:
+            check_size(given)
         self.files, self.cameras, self.given = files, cameras, given
         self.found: dict[str, Size | None] = {}
 

@@ -13,8 +13,9 @@ from PIL import Image
 from flowfit import lift
 from flowfit.fitting.cli.main import main
 from flowfit.fitting.drawing.skeletons import PANEL, person_picture, view
+from flowfit.fitting.one_view.lifted_people import person_noise
 from flowfit.fitting.reading.arrays import read_arrays
-from flowfit.fitting.verbs.lift import person_noise, size_of
+from flowfit.fitting.reading.inputs import size_of
 from flowfit.models.body_files import find_body
 from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
