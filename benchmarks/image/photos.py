@@ -27,7 +27,7 @@ from flowfit.fitting.drawing.render import Shape, render
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
 from flowfit.fitting.one_view.fit_seen import fit_seen
-from flowfit.fitting.reading import openpose
+from flowfit.fitting.reading import formats
 from flowfit.fitting.reading.inputs import focal_length
 from flowfit.fitting.reading.pictures import read_picture
 from flowfit.models.body import Body
@@ -88,7 +88,7 @@ def measure(
     """Of the first person of a photograph: distances of every mode, and a picture of them."""
     picture = read_picture(path)
     size = (picture.width, picture.height)
-    detections = openpose.read(keypoints, schema="body25", image_size=size)
+    detections = formats.read(keypoints, schema="body25", image_size=size)
     camera = Camera.from_size(*size, focal_length(None, picture, size)[0])
     pixels = torch.tensor(detections.keypoints[:1]).float()
     confidence = torch.tensor(detections.confidence[:1]).float()
