@@ -6,6 +6,34 @@ import torch
 from torch import Tensor
 
 
+def nearest_rotation(matrix: Tensor) -> Tensor:
+    """The rotation nearest to each matrix (..., 3, 3).
+
+    Of a matrix that is not finite it is the identity: the decomposition would choke on it, and
+    with it everybody else in the batch.
+    """
+    good = matrix.isfinite().all(-1).all(-1)[..., None, None]
+    eye = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
+    u, s, vh = torch.linalg.svd(torch.where(good, matrix, eye))
+    sign = torch.ones_like(s)
+    sign[..., -1] = torch.linalg.det(u @ vh).sign()
+    return (u * sign[..., None, :]) @ vh
+
+
+def chordal_mean(rotations: Tensor, weight: Tensor) -> Tensor:
+    """Rotation nearest to the weighted mean matrix, NaN where that is not finite.
+
+    Args:
+        rotations: (..., N, 3, 3). weight: (..., N).
+
+    Returns:
+        (..., 3, 3).
+    """
+    mean = (weight[..., None, None] * rotations).sum(-3)
+    known = mean.isfinite().all(-1).all(-1)[..., None, None]
+    return torch.where(known, nearest_rotation(mean), torch.nan)
+
+
 def rigid_alignment(source: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Rotation and shift that bring the source nearest to the target (Kabsch).
 
@@ -17,20 +45,10 @@ def rigid_alignment(source: Tensor, target: Tensor, weight: Tensor) -> tuple[Ten
     """
     share = (weight / weight.sum(-1, keepdim=True).clamp(min=1e-12))[..., None]
     middle, aim = (share * source).sum(-2), (share * target).sum(-2)
-    product = (share * (target - aim[..., None, :])).transpose(-1, -2) @ (
-        source - middle[..., None, :]
+    turn = nearest_rotation(
+        (share * (target - aim[..., None, :])).mT @ (source - middle[..., None, :])
     )
-    u, _, vh = torch.linalg.svd(_finite(product))
-    sign = torch.linalg.det(u @ vh)
-    last = torch.stack((torch.ones_like(sign), torch.ones_like(sign), sign), -1)
-    turn = (u * last[..., None, :]) @ vh
     return turn, aim - (turn @ middle[..., None])[..., 0]
-
-
-def _finite(matrix: Tensor) -> Tensor:
-    """The identity in place of a matrix that a decomposition would choke on."""
-    good = matrix.isfinite().all(-1).all(-1)[..., None, None]
-    return torch.where(good, matrix, torch.eye(3, dtype=matrix.dtype, device=matrix.device))
 
 
 def procrustes(source: Tensor, target: Tensor) -> Tensor:
@@ -42,19 +60,9 @@ def procrustes(source: Tensor, target: Tensor) -> Tensor:
     Returns:
         (..., J, 3), without reflection.
     """
-    source_mean, target_mean = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
-    a, b = source - source_mean, target - target_mean
-    u, s, vh = torch.linalg.svd(a.transpose(-1, -2) @ b)
-    sign = torch.ones_like(s)
-    sign[..., -1] = torch.linalg.det(u @ vh).sign()
-    rotation = (u * sign[..., None, :]) @ vh
-    scale = (s * sign).sum(-1) / (a * a).sum((-1, -2)).clamp(min=torch.finfo(a.dtype).tiny)
-    return scale[..., None, None] * (a @ rotation) + target_mean
-
-
-def nearest_rotations(matrices: Tensor) -> Tensor:
-    """The rotation nearest to each matrix (..., 3, 3)."""
-    u, _, vh = torch.linalg.svd(matrices)
-    sign = torch.ones_like(matrices[..., 0])
-    sign[..., -1] = torch.linalg.det(u @ vh).sign()
-    return (u * sign[..., None, :]) @ vh
+    target_mean = target.mean(-2, keepdim=True)
+    a, b = source - source.mean(-2, keepdim=True), target - target_mean
+    turned = a @ nearest_rotation(a.mT @ b)
+    least = torch.finfo(a.dtype).tiny
+    scale = (turned * b).sum((-1, -2)) / (a * a).sum((-1, -2)).clamp(min=least)
+    return scale[..., None, None] * turned + target_mean

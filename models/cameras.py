@@ -6,17 +6,19 @@ at the top left corner of the picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from flowfit.models.rows import Rows, shared_with
 
 MIN_DEPTH = 0.05  # metres; nearer points, and points behind the camera, have no picture
 
 
 @dataclass(frozen=True, eq=False)
-class Camera:
-    """A batch of cameras; leading axes are free and broadcast against the points'.
+class Camera(Rows):
+    """A batch of cameras, or one for all; leading axes are free and broadcast against the points'.
 
     Attributes:
         focal: (..., 2) pixels. center: (..., 2) pixels.
@@ -25,50 +27,16 @@ class Camera:
             points already are in the camera's frame.
     """
 
-    focal: Tensor
-    center: Tensor
-    distortion: Tensor | None = None
-    rotation: Tensor | None = None
-    translation: Tensor | None = None
+    focal: Tensor = field(metadata=shared_with(1))
+    center: Tensor = field(metadata=shared_with(1))
+    distortion: Tensor | None = field(default=None, metadata=shared_with(1))
+    rotation: Tensor | None = field(default=None, metadata=shared_with(2))
+    translation: Tensor | None = field(default=None, metadata=shared_with(1))
 
     @classmethod
     def from_size(cls, width: float, height: float, focal: float) -> Camera:
         """A camera that looks through the middle of its picture; pixels."""
         return cls(torch.tensor([focal, focal]), torch.tensor([width / 2, height / 2]))
-
-    def to(
-        self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-    ) -> Camera:
-        """The same camera in another number type or on another device."""
-
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(dtype=dtype, device=device)
-
-        return replace(
-            self,
-            focal=self.focal.to(dtype=dtype, device=device),
-            center=self.center.to(dtype=dtype, device=device),
-            distortion=move(self.distortion),
-            rotation=move(self.rotation),
-            translation=move(self.translation),
-        )
-
-    def rows(self, index: Tensor) -> Camera:
-        """The cameras of some rows of the leading axis."""
-
-        def pick(tensor: Tensor | None, own_axes: int) -> Tensor | None:
-            return tensor if tensor is None or tensor.ndim == own_axes else tensor[index]
-
-        focal, center = pick(self.focal, 1), pick(self.center, 1)
-        assert focal is not None
-        assert center is not None
-        return Camera(
-            focal,
-            center,
-            pick(self.distortion, 1),
-            pick(self.rotation, 2),
-            pick(self.translation, 1),
-        )
 
     def world_to_camera(self, points: Tensor) -> Tensor:
         """World points (..., N, 3) in the camera's frame, metres."""

@@ -9,12 +9,12 @@ from flowfit.models.alignment import procrustes
 from flowfit.models.kinematics import joint_index
 from flowfit.models.rotations import rotation_angle
 
-# the 14 joints that the field's tables are over; SMPL's own, by name
-JOINTS = [
-    joint_index(f"{side}_{joint}")
-    for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-    for side in ("left", "right")
-] + [joint_index("neck"), joint_index("head")]
+# the 14 joints that the tables here are over: SMPL's own, where the field's tables have 14, too
+_LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+_OF_LIMBS = tuple(f"{side}_{joint}" for joint in _LIMBS for side in ("left", "right"))
+EVALUATION_JOINTS = (*_OF_LIMBS, "neck", "head")
+JOINTS = [joint_index(name) for name in EVALUATION_JOINTS]
+TURNED = 45.0  # degrees; a body turned further away faces another way
 
 
 def mpjpe(predicted: Tensor, truth: Tensor, root: Tensor | int) -> Tensor:

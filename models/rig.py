@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flowfit.models.cameras import Camera
+from flowfit.models.rows import to
 
 
 class Rig(NamedTuple):
@@ -36,7 +37,7 @@ class Rig(NamedTuple):
 
     def to(self, *, dtype: torch.dtype, device: torch.device | str | None = None) -> Rig:
         """The same in another number type or on another device."""
-        return Rig(*(t.to(dtype=dtype, device=device) for t in self))
+        return to(self, dtype=dtype, device=device)
 
 
 def camera_rows(cameras: list[Camera]) -> Camera:

@@ -23,19 +23,18 @@ from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
 from benchmarks.image.posterior import BUILT_IN, SHOWN
-from benchmarks.one_view.single_image import JOINTS
 from flowfit.fitting.drawing.render import Shape, render
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
 from flowfit.fitting.one_view.fit_seen import fit_seen
-from flowfit.fitting.reading import openpose
+from flowfit.fitting.reading import formats
 from flowfit.fitting.reading.inputs import focal_length
 from flowfit.fitting.reading.pictures import read_picture
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.cameras import Camera
 from flowfit.models.keypoints import BODY25
-from flowfit.models.metrics import pa_mpjpe
+from flowfit.models.metrics import JOINTS, pa_mpjpe
 from flowfit.priors.data.pictures.crops import crop_box, cut
 from flowfit.priors.image.files import load_image_posterior
 from flowfit.priors.image.posterior import ImagePosterior, Seen
@@ -89,7 +88,7 @@ def measure(
     """Of the first person of a photograph: distances of every mode, and a picture of them."""
     picture = read_picture(path)
     size = (picture.width, picture.height)
-    detections = openpose.read(keypoints, schema="body25", image_size=size)
+    detections = formats.read(keypoints, schema="body25", image_size=size)
     camera = Camera.from_size(*size, focal_length(None, picture, size)[0])
     pixels = torch.tensor(detections.keypoints[:1]).float()
     confidence = torch.tensor(detections.confidence[:1]).float()

@@ -23,11 +23,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
-from benchmarks.one_view.single_image import JOINTS
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25
-from flowfit.models.metrics import orientation_error, pa_mpjpe
+from flowfit.models.metrics import JOINTS, TURNED, orientation_error, pa_mpjpe
 from flowfit.priors.data.drawn.draw_people import Pictures
 from flowfit.priors.data.drawn.picture_sets import PictureMaker, PictureSettings
 from flowfit.priors.data.people.augment import Augmentation
@@ -204,7 +203,7 @@ def measure(
         "pa_mpjpe_mm": 1000 * pa_mpjpe(joints[:, JOINTS], truth[:, JOINTS]).mean().item(),
         "mpjpe_mm": 1000 * aligned.norm(dim=-1).mean().item(),
         "orientation_deg": turned.mean().item(),
-        "turned_share": (turned > 45).float().mean().item(),
+        "turned_share": (turned > TURNED).float().mean().item(),
         "depth_percent": 100 * (place[:, 2] / people.transl[:, 2]).log().abs().median().item(),
         "nll_nats": -density.mean().item(),
         "cpu_ms": milliseconds,

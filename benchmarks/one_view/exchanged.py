@@ -20,13 +20,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
-from benchmarks.one_view.single_image import JOINTS
 from benchmarks.posterior.posterior import SETS, opened
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
 from flowfit.fitting.one_view.fit_seen import fit_seen, try_sides
 from flowfit.models.keypoints import BODY25
-from flowfit.models.metrics import pa_mpjpe
+from flowfit.models.metrics import JOINTS, pa_mpjpe
 
 DEMANDS = (3.0, 4.5, 6.0, 9.0, 13.0)  # nats
 _CHANGED = 5.0  # mm; a smaller difference is neither better nor worse

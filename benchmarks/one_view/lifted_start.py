@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
-from benchmarks.one_view.single_image import JOINTS, SCENERIES
+from benchmarks.one_view.single_image import SCENERIES
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
 from flowfit.fitting.one_view.fit_people import fit_people
@@ -29,7 +29,7 @@ from flowfit.fitting.results.result import FitResult
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25, H36M17, KeypointSchema
-from flowfit.models.metrics import orientation_error, pa_mpjpe
+from flowfit.models.metrics import JOINTS, TURNED, orientation_error, pa_mpjpe
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.base import Pose
 from flowfit.priors.classical.prior import RotationPrior
@@ -143,7 +143,7 @@ def errors(pose: Pose, body: Body, people: People) -> dict[str, float]:
         "mpjpe_mm": each.mean().item(),
         "mpjpe_median_mm": each.median().item(),
         "pa_mpjpe_mm": 1000 * pa_mpjpe(joints[:, JOINTS], truth[:, JOINTS]).mean().item(),
-        "turned_share": (turned > 45).double().mean().item(),
+        "turned_share": (turned > TURNED).double().mean().item(),
     }
 
 

@@ -38,18 +38,13 @@ from flowfit.models.body_files import find_body
 from flowfit.models.cameras import Camera
 from flowfit.models.keypoints import BODY25
 from flowfit.models.kinematics import joint_index
-from flowfit.models.metrics import orientation_error, pa_mpjpe
+from flowfit.models.metrics import JOINTS, TURNED, orientation_error, pa_mpjpe
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.base import Pose, PosePrior, PriorModel
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.people.synthetic import TRUNCATED, People, PeopleMaker, Scenery
 from flowfit.priors.load import load
 
-JOINTS = [
-    joint_index(f"{side}_{joint}")
-    for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-    for side in ("left", "right")
-] + [joint_index("neck"), joint_index("head")]
 LIMBS = [
     (joint_index(f"{side}_{a}"), joint_index(f"{side}_{b}"))
     for a, b in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
@@ -58,7 +53,6 @@ LIMBS = [
 SCHEMA = BODY25
 SCENERIES = {"plain": Scenery(), "truncated": TRUNCATED}
 FOCALS = ("true", "assumed")
-TURNED = 45.0  # degrees; a body that faces elsewhere
 GROSS = 0.05  # of the box; a keypoint this far off is an outlier
 FLIPPED = 0.08  # metres in depth, towards the camera instead of away; less is no flip
 NOTABLE = 1.0  # nats; a lower energy by more than this means that the search has missed

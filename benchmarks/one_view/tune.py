@@ -21,7 +21,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
-from benchmarks.one_view.single_image import JOINTS
 from benchmarks.posterior.posterior import SETS, UP
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES, Recipe
@@ -30,7 +29,7 @@ from flowfit.fitting.one_view.fit_seen import fit_seen, tell
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25
-from flowfit.models.metrics import pa_mpjpe
+from flowfit.models.metrics import JOINTS, pa_mpjpe
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.base import Pose, PriorModel
 from flowfit.priors.data.people.mocap import read_mocap

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
-from benchmarks.one_view.single_image import JOINTS
 from benchmarks.posterior.posterior import LEVELS, SETS, true_latents
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.files import write_whole
 from flowfit.models.keypoints import BODY25
+from flowfit.models.metrics import JOINTS
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.people.synthetic import People, PeopleMaker

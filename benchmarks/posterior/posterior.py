@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
-from benchmarks.one_view.single_image import JOINTS
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES, Recipe, Reprojection, Stage
 from flowfit.fitting.one_view.fit_people import fit_people
@@ -31,7 +30,7 @@ from flowfit.fitting.one_view.fit_seen import fit_seen
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25
-from flowfit.models.metrics import orientation_error, pa_mpjpe
+from flowfit.models.metrics import JOINTS, TURNED, orientation_error, pa_mpjpe
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.base import Pose
 from flowfit.priors.classical.densities import MaxMixturePose
@@ -217,7 +216,7 @@ def errors(joints: Tensor, truth: Tensor, pose: Pose, people: People) -> dict[st
         "mpjpe_mm": 1000 * aligned.norm(dim=-1).mean().item(),
         "pa_mpjpe_mm": 1000 * pa_mpjpe(joints[:, JOINTS], truth[:, JOINTS]).mean().item(),
         "orientation_deg": turned.mean().item(),
-        "turned_share": (turned > 45).float().mean().item(),
+        "turned_share": (turned > TURNED).float().mean().item(),
     }
 
 

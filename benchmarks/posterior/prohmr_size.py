@@ -21,9 +21,8 @@ import torch
 from torch import nn
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
-from benchmarks.one_view.single_image import JOINTS
 from flowfit.models.body_files import find_body
-from flowfit.models.metrics import pa_mpjpe
+from flowfit.models.metrics import JOINTS, pa_mpjpe
 from flowfit.models.rotations import rotation_6d_to_matrix
 from flowfit.priors.data.datasets.files import read_dataset
 from flowfit.priors.data.datasets.registry import mix

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
-from benchmarks.one_view.single_image import JOINTS
 from benchmarks.several_views.prohmr_multiview import refine_like_prohmr
 from benchmarks.several_views.rigs import (
     Filmed,
@@ -42,7 +41,7 @@ from flowfit.fitting.several_views.triangulate import triangulate
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25
-from flowfit.models.metrics import pa_mpjpe
+from flowfit.models.metrics import JOINTS, pa_mpjpe
 from flowfit.models.rotations import rotation_angle
 from flowfit.priors.data.people.synthetic import Detector
 from flowfit.priors.keypoints.prior import FlowPrior

@@ -40,7 +40,7 @@ import json, sys, time
 clock_now = time.process_time
 began = clock_now()
 from flowfit.fitting.drawing import overlay
-from flowfit.fitting.reading import inputs, openpose
+from flowfit.fitting.reading import formats, inputs
 from flowfit.fitting.verbs import fit as fit_image
 from flowfit.fitting.writing import files, meshes
 spent = {"imports": clock_now() - began}
@@ -56,14 +56,16 @@ def clock(module, name, stage):
     setattr(module, name, timed)
 
 clock(inputs, "read_picture", "reading")
-clock(openpose, "read", "reading")
+clock(formats, "read", "reading")
 clock(fit_image, "find_body", "body")
 clock(fit_image, "load_prior", "prior")
 clock(fit_image, "fit_seen", "fit")
 clock(overlay, "fit_picture", "drawing")
 clock(overlay, "write_png", "drawing")
-for name in ("person_arrays", "write_arrays", "write_json", "person_report"):
+for name in ("write_arrays", "write_json"):
     clock(files, name, "files")
+for name in ("person_arrays", "person_report"):
+    clock(fit_image, name, "files")
 clock(meshes, "write_mesh", "files")
 start = clock_now()
 fit_image.fit(*sys.argv[1:4])

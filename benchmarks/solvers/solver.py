@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.hardware import conditions, conditions_line, put_between_marks, write_json
-from benchmarks.one_view.single_image import JOINTS
 from benchmarks.solvers.prohmr_optimizer import ProHMRFit, fit_like_prohmr, fits_like_prohmr
 from benchmarks.solvers.solver_page import BASELINE_BATCHES, markdown, plot
 from flowfit.fitting.energy.objective import Objective, State
@@ -41,7 +40,7 @@ from flowfit.fitting.solvers.solution import Solution
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25
-from flowfit.models.metrics import pa_mpjpe
+from flowfit.models.metrics import JOINTS, pa_mpjpe
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.people.synthetic import Detector, People, PeopleMaker, Scenery

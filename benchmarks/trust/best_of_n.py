@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.one_view.single_image import JOINTS, LIMBS
+from benchmarks.one_view.single_image import LIMBS
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.one_view.fit_seen import tell
 from flowfit.fitting.one_view.quantize import quantize
 from flowfit.models.body import Body
 from flowfit.models.keypoints import BODY25
-from flowfit.models.metrics import pa_mpjpe
+from flowfit.models.metrics import JOINTS, pa_mpjpe
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.data.people.mocap import Mocap
 from flowfit.priors.data.people.synthetic import People

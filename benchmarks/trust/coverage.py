@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.one_view.single_image import JOINTS
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
 from flowfit.fitting.one_view.after_fit import COLD, Surroundings, surroundings, weighted
@@ -18,6 +17,7 @@ from flowfit.fitting.one_view.importance import TRUSTED_K
 from flowfit.models.body import Body
 from flowfit.models.keypoints import BODY25
 from flowfit.models.kinematics import joint_index
+from flowfit.models.metrics import JOINTS
 from flowfit.priors.data.people.synthetic import People
 from flowfit.priors.load import load
 

@@ -20,9 +20,10 @@ from benchmarks.trust.tune_quality import Outcome, outcome
 from flowfit.fitting.one_view.fit_seen import tell
 from flowfit.fitting.reading.inputs import NAME_ENDINGS
 from flowfit.fitting.results.quality import GOOD_PA_MPJPE
-from flowfit.fitting.results.second_look import TURNED, against_draws
+from flowfit.fitting.results.second_look import against_draws
 from flowfit.fitting.verbs.fit import fit
 from flowfit.models.body import Body
+from flowfit.models.metrics import TURNED
 from flowfit.priors.base import Pose
 
 BAD_PA_MPJPE = 0.100  # metres

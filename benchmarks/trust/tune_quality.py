@@ -25,7 +25,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.hardware import conditions
-from benchmarks.one_view.single_image import JOINTS
 from benchmarks.trust.corrupted import CORRUPTED, made_up
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import DEFAULT_RECIPE, RECIPES
@@ -43,12 +42,12 @@ from flowfit.fitting.results.quality import (
     predictors,
 )
 from flowfit.fitting.results.result import FitResult
-from flowfit.fitting.results.second_look import OPINIONS, TURNED
+from flowfit.fitting.results.second_look import OPINIONS
 from flowfit.fitting.writing.files import write_arrays
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25
-from flowfit.models.metrics import orientation_error, pa_mpjpe
+from flowfit.models.metrics import JOINTS, TURNED, orientation_error, pa_mpjpe
 from flowfit.priors.base import PriorModel
 from flowfit.priors.data.people.synthetic import People
 from flowfit.priors.load import load

@@ -121,4 +121,4 @@ def fit_contestant(
 
 def _shown(prior: PriorModel, group: Crowd) -> PriorModel:
     """The prior, shown everybody's picture if it looks at pictures."""
-    return show(prior, [seen.picture.pixels for seen in group.seen])
+    return show(prior, [seen.pixels for seen in group.seen if seen.pixels is not None])

@@ -10,10 +10,7 @@ from pathlib import Path
 import torch
 
 from flowfit.fitting.energy.problem import FitProblem
-from flowfit.fitting.reading import openpose
-from flowfit.fitting.reading.detections import Detections
-from flowfit.fitting.reading.inputs import NAME_ENDINGS, focal_length, stem_of
-from flowfit.fitting.reading.pictures import Picture, read_picture
+from flowfit.fitting.reading.inputs import NAME_ENDINGS, SeenPicture, see, stem_of
 from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
 
@@ -21,26 +18,11 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", 
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """One picture, its people, and the focal length in pixels to see them with."""
-
-    stem: str
-    picture: Picture
-    detections: Detections
-    focal: float
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height, pixels."""
-        return self.picture.width, self.picture.height
-
-
-@dataclass(frozen=True, eq=False)
 class Crowd:
     """All people of one keypoint schema: the problem, and the picture and row of each."""
 
     problem: FitProblem
-    seen: tuple[Seen, ...]
+    seen: tuple[SeenPicture, ...]
     rows: tuple[int, ...]
 
     @property
@@ -54,7 +36,7 @@ class Crowd:
 class Inputs:
     """What can be compared on, and name and reason of what was passed over."""
 
-    pictures: tuple[Seen, ...]
+    pictures: tuple[SeenPicture, ...]
     passed_over: tuple[tuple[str, str], ...]
 
 
@@ -75,7 +57,7 @@ def read_inputs(
     Raises:
         InputError: nothing can be used.
     """
-    good: list[Seen] = []
+    good: list[SeenPicture] = []
     bad: list[tuple[str, str]] = []
     for picture, file in _pairs(Path(images), Path(keypoints)):
         try:
@@ -84,7 +66,7 @@ def read_inputs(
                 raise InputError(f"{picture.name}: no keypoints; looked for {endings}")
             if any(s.stem == picture.stem for s in good):
                 raise InputError(f"{picture.name}: another picture is called {picture.stem}")
-            seen = _read(picture, file, schema, focal)
+            seen = see(picture, file, schema=schema, focal=focal)
         except InputError as error:
             bad.append((picture.name, str(error)))
             continue
@@ -92,7 +74,7 @@ def read_inputs(
         if len(seen.detections):
             good.append(seen)
         else:
-            bad.append((picture.name, f"{seen.picture.path.name}: nobody in its keypoint file"))
+            bad.append((picture.name, f"{picture.name}: nobody in its keypoint file"))
     if not good:
         if len(bad) == 1:
             raise InputError(bad[0][1])
@@ -119,13 +101,6 @@ def crowds(inputs: Inputs, *, dtype: torch.dtype, device: str) -> list[Crowd]:
         )
         found.append(Crowd(problem, tuple(s for s, _ in people), tuple(row for _, row in people)))
     return found
-
-
-def _read(picture: Path, file: Path, schema: str | None, focal: float | None) -> Seen:
-    image = read_picture(picture)
-    size = image.width, image.height
-    detections = openpose.read(file, schema=schema, image_size=size)
-    return Seen(picture.stem, image, detections, focal_length(focal, image, size)[0])
 
 
 def _pairs(images: Path, keypoints: Path) -> Iterator[tuple[Path, Path | None]]:

@@ -44,7 +44,7 @@ def summarise(recipe: str, solver: str, seconds: float, people: Sequence[Row]) -
     """A recipe's row: means over those of its people whose fit did not fail.
 
     Args:
-        recipe, solver: names. seconds: of all. people: what `results.person_report` says of each,
+        recipe, solver: names. seconds: of all. people: what `person_report` says of each,
             with the distances from the truth where it is known.
     """
     good = [p for p in people if p["status"] != "invalid"]

@@ -38,6 +38,11 @@ def blank(width: int, height: int) -> np.ndarray:
     return np.full((height, width, 3), PAPER, np.uint8)
 
 
+def canvas(pixels: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+    """What to draw on: the picture (H, W, 3), or a light canvas of its width and height."""
+    return blank(*size) if pixels is None else pixels
+
+
 def _mix(picture: np.ndarray, drawn: Rendering, opacity: float = 1.0) -> np.ndarray:
     weight = drawn.coverage[..., None] * np.float32(opacity)
     return np.round(picture + (drawn.color - picture.astype(np.float32)) * weight).astype(np.uint8)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from flowfit.fitting.energy.reprojection import ReprojectionTerm
 from flowfit.fitting.energy.tangent import Pulled, Tangent, sketch
 from flowfit.models.body import Body
 from flowfit.models.body_jacobian import keypoints_with_jacobian
+from flowfit.models.rows import SHARED, Rows, where
 from flowfit.priors.base import Pose, PosePrior, PullBack, Term
 
 TRANSL = "transl"
@@ -24,26 +24,16 @@ DEPTH = "depth"
 _MANY = 8  # rows; of fewer, one pass through the prior is faster than two
 
 
-class State(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class State(Rows):
     """What is optimised: the prior's latent (B, N) and the translation (B, 3), metres."""
 
     latent: Tensor
     transl: Tensor
 
-    def rows(self, index: Tensor) -> State:
-        """Some of the people."""
-        return State(self.latent[index], self.transl[index])
-
-    def where(self, mask: Tensor, other: State) -> State:
-        """The state where the mask (B,) says so, the other elsewhere."""
-        return State(
-            torch.where(mask[:, None], self.latent, other.latent),
-            torch.where(mask[:, None], self.transl, other.transl),
-        )
-
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(Rows):
     """The energy at a state and what its quadratic model is made of.
 
     Attributes:
@@ -85,29 +75,12 @@ class Evaluation:
         return good
 
     def where(self, mask: Tensor, other: Evaluation) -> Evaluation:
-        """The evaluation where the mask (B,) says so, the other elsewhere."""
-
-        def pick(mine: Tensor, others: Tensor) -> Tensor:
-            return torch.where(mask.view(-1, *(1,) * (mine.ndim - 1)), mine, others)
-
-        changed: dict[str, Any] = {n: pick(getattr(self, n), getattr(other, n)) for n in _TENSORS}
-        terms = {n: pick(v, other.terms[n]) for n, v in self.terms.items()}
-        return replace(self, **changed, terms=terms)
-
-    def rows(self, index: Tensor) -> Evaluation:
-        """Some of the people."""
-        changed: dict[str, Any] = {n: getattr(self, n)[index] for n in _TENSORS}
-        pulled = None if self.pulled is None else Pulled(*(p[index] for p in self.pulled))
-        return replace(
-            self, **changed, terms={n: v[index] for n, v in self.terms.items()}, pulled=pulled
-        )
-
-
-_TENSORS = tuple(f.name for f in fields(Evaluation) if f.name not in ("terms", "pulled"))
+        """The evaluation where the mask (B,) says so, the other elsewhere; without `pulled`."""
+        return where(mask, replace(self, pulled=None), replace(other, pulled=None))
 
 
 @dataclass(frozen=True, eq=False)
-class Objective:
+class Objective(Rows):
     """Energy of B people: the stage's data term and weighted prior terms.
 
     A step has the prior's blocks, then three numbers for the translation: sideways and downwards
@@ -117,9 +90,9 @@ class Objective:
     """
 
     problem: FitProblem
-    body: Body
+    body: Body = field(metadata=SHARED)
     prior: PosePrior
-    stage: Stage
+    stage: Stage = field(metadata=SHARED)
     depth: Tensor | None = None
 
     @property
@@ -142,12 +115,6 @@ class Objective:
                 free += range(start, start + size)
             start += size
         return torch.tensor(free, device=device)
-
-    def rows(self, index: Tensor) -> Objective:
-        """The objective of some of the people, repeats allowed."""
-        depth = None if self.depth is None else self.depth[index]
-        parts = self.problem.rows(index), self.body, self.prior.rows(index), self.stage
-        return Objective(*parts, depth)
 
     @cached_property
     def reprojection(self) -> ReprojectionTerm:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,12 +10,13 @@ from torch import Tensor
 from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import KeypointSchema
+from flowfit.models.rows import SHARED, Rows
 
 _LEAST_SIZE = 8.0  # pixels; a person smaller than this is a point
 
 
 @dataclass(frozen=True, eq=False)
-class FitProblem:
+class FitProblem(Rows):
     """Keypoints of B people in one or more pictures.
 
     Attributes:
@@ -27,7 +28,7 @@ class FitProblem:
             the recipes' noise and outlier scales. `size` until something better is known.
     """
 
-    schema: KeypointSchema
+    schema: KeypointSchema = field(metadata=SHARED)
     keypoints: Tensor
     confidence: Tensor
     camera: Camera
@@ -66,20 +67,6 @@ class FitProblem:
         size = (high - low).amax(-1).clamp(min=_LEAST_SIZE)
         size = torch.where(seen.any(1)[:, 0], size, torch.full_like(size, _LEAST_SIZE))
         return cls(schema, keypoints.masked_fill(~seen, 0), confidence, camera, size, size)
-
-    def __len__(self) -> int:
-        return len(self.keypoints)
-
-    def rows(self, index: Tensor) -> FitProblem:
-        """The problem of some of the people, repeats allowed."""
-        return replace(
-            self,
-            keypoints=self.keypoints[index],
-            confidence=self.confidence[index],
-            camera=self.camera.rows(index),
-            size=self.size[index],
-            unit=self.unit[index],
-        )
 
     def evidence(self) -> Tensor:
         """Confidence of the keypoints that add evidence (B, K).

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from flowfit.models.rows import Rows
+
 _JITTER = 1e-5  # of the diagonal: rows of a sketch may depend on each other
 
 
@@ -27,7 +29,7 @@ class Pulled(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Tangent:
+class Tangent(Rows):
     """Approximate derivatives (B, Q, T) of the pose by the prior's step."""
 
     matrix: Tensor
@@ -53,10 +55,6 @@ class Tangent:
         change = by_pose.transpose(-1, -2) @ torch.cholesky_solve(wrong, factor)
         good = (info == 0) & change.isfinite().all(-1).all(-1)
         return Tangent(self.matrix + torch.where(good[:, None, None], change, 0))
-
-    def rows(self, index: Tensor) -> Tangent:
-        """Some of the people."""
-        return Tangent(self.matrix[index])
 
 
 def sketch(rows: Tensor, count: int, turn: int = 0) -> Tensor:

@@ -13,17 +13,11 @@ from flowfit.fitting.energy.problem import FitProblem
 from flowfit.models.body import Body
 from flowfit.models.keypoints import SMPL24, KeypointSchema
 from flowfit.models.kinematics import JOINT_NAMES
-from flowfit.models.metrics import pa_mpjpe
+from flowfit.models.metrics import EVALUATION_JOINTS, pa_mpjpe
 from flowfit.priors.base import Pose
 from flowfit.priors.data.datasets.people import SCHEMA
 from flowfit.priors.networks.encoders import Boxes
 
-# the 14 joints that this project's tables are over: SMPL's own
-_LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-SMPL_JOINTS = (
-    *(f"{side}_{joint}" for joint in _LIMBS for side in ("left", "right")),
-    *("neck", "head"),
-)
 _LEAST_JOINTS = 4  # a similarity fits three points to any others
 
 
@@ -70,7 +64,7 @@ class Joints:
         return {"pa_mpjpe": 1000 * aligned, "mpjpe": 1000 * mpjpe}
 
 
-SMPL = Joints(SMPL24, SMPL_JOINTS, (JOINT_NAMES[0],))
+SMPL = Joints(SMPL24, EVALUATION_JOINTS, (JOINT_NAMES[0],))
 
 
 def field_joints(names: Sequence[str]) -> Joints:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowfit.models.alignment import nearest_rotations
+from flowfit.models.alignment import nearest_rotation
 from flowfit.models.kinematics import NUM_JOINTS
 from flowfit.models.rotations import rotation_6d_to_matrix
 from flowfit.priors.base import Pose
@@ -29,7 +29,7 @@ _LEAST_FALL = 1e-6  # of the energy, in a step of 20 iterations
 
 def averaged(pose: Pose) -> Pose:
     """Each view's own root on the views' mean body; V views of one person."""
-    body = nearest_rotations(pose.rotations[:, 1:].mean(0))
+    body = nearest_rotation(pose.rotations[:, 1:].mean(0))
     rotations = torch.cat((pose.rotations[:, :1], body.expand(len(pose.betas), -1, -1, -1)), 1)
     return Pose(rotations, pose.betas.mean(0, keepdim=True).expand_as(pose.betas))
 

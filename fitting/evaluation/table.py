@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from flowfit.fitting.evaluation.ways import ANNOTATED, BOTH, IMAGE, KEYPOINTS, MEAN, REGRESSION, Way
+from flowfit.models.metrics import TURNED
 
-TURNED = 45.0  # degrees: the body faces another way
 _TOLD = {"": "nothing", IMAGE: "picture", BOTH: "picture and keypoints", KEYPOINTS: "keypoints"}
 Part = Mapping[str, Any]
 

@@ -17,11 +17,12 @@ from flowfit.fitting.one_view.starts import hypotheses
 from flowfit.fitting.one_view.torso_start import torso_start, turned_about
 from flowfit.fitting.results.laplace import keypoint_sd
 from flowfit.fitting.results.quality import chances, features
-from flowfit.fitting.results.result import FitResult, _join
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.solvers.by_name import check_solver, minimize_stage
 from flowfit.fitting.solvers.levenberg_marquardt import Options
 from flowfit.fitting.solvers.solution import STATUSES, Solution
 from flowfit.models.body import Body
+from flowfit.models.rows import take
 from flowfit.priors.base import Pose, PosePrior
 
 _MOST_UNSEEN = 8.0  # of the box: somebody of whom only the head is seen
@@ -67,13 +68,12 @@ def fit_people(
         given = None
         if start is not None:
             pose, transl = start
-            given = Pose(pose.rotations[rows], pose.betas[rows]), transl[rows]
+            given = take(pose, rows), transl[rows]
         some = problem.rows(rows), body, prior.rows(rows)
         parts.append(_fit_chunk(*some, recipe, options, given, solver))
         if progress is not None:
             progress(len(rows))
-    joined = parts[0] if len(parts) == 1 else _join(parts)
-    return replace(joined, camera=problem.camera, seconds=time.perf_counter() - began)
+    return replace(FitResult.cat(parts), seconds=time.perf_counter() - began)
 
 
 def _fit_chunk(

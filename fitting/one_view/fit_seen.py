@@ -15,7 +15,7 @@ from flowfit.fitting.energy.recipes import Recipe, Reprojection
 from flowfit.fitting.energy.reprojection import ReprojectionTerm
 from flowfit.fitting.one_view.fit_people import PEOPLE_AT_ONCE, fit_people
 from flowfit.fitting.results.judge import judged
-from flowfit.fitting.results.result import FitResult, replace_rows
+from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.results.sides import put_back
 from flowfit.fitting.results.tellings import believed_exchange, tell_all
 from flowfit.models.body import Body
@@ -61,7 +61,7 @@ def fit_seen(
         tried = try_sides(problem, result, body, model, recipe, solver)
         if tried is not None:
             better = (tried.gain > recipe.exchange).nonzero()[:, 0]
-            result = replace_rows(result, tried.rows[better], tried.result.rows(better))
+            result = result.put(tried.rows[better], tried.result.rows(better))
         result = replace(result, seconds=spent + time.perf_counter() - began)
     return judged(problem, result, body, model)
 
@@ -153,7 +153,7 @@ def _fitted(
     second = replace(
         second, doubted=doubted[rows], iterations=second.iterations + first.iterations[rows]
     )
-    return replace_rows(first, rows, second)
+    return replace(first.put(rows, second), seconds=first.seconds + second.seconds)
 
 
 def tell(model: PriorModel, problem: FitProblem, body: Body) -> PosePrior:

@@ -17,6 +17,7 @@ from flowfit.models.body_jacobian import keypoints_with_jacobian
 from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import KeypointSchema
+from flowfit.models.rows import take
 from flowfit.priors.base import Pose, PosePrior, PriorModel, PullBack, Start, Term
 from flowfit.priors.classical.prior import RotationPrior
 from flowfit.priors.lifting.files import load_lifter
@@ -146,5 +147,5 @@ class LiftedGiven(PosePrior):
 
     def rows(self, index: Tensor) -> LiftedGiven:
         """The same for some of the people."""
-        start = Start(*(t[index] for t in self._start))
-        return LiftedGiven(self.base, self.body, self.mode[index], self.whitening[index], start)
+        mode, whitening, start = self.mode[index], self.whitening[index], take(self._start, index)
+        return LiftedGiven(self.base, self.body, mode, whitening, start)

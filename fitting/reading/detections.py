@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +33,13 @@ class Detections:
         schema: what the K keypoints are.
         keypoints: (N, K, 2) float64 pixels; 0, 0 where not seen. Always finite.
         confidence: (N, K) float64 in [0, 1]; 0 = not seen.
-        person_ids: OpenPose's person_id, -1 where there is none.
+        person_ids: who it is in other frames and views, as the file says (OpenPose's person_id,
+            EasyMocap's personID); -1 where it says nothing.
         indices: place of each person in the file (or along the first axis of the arrays).
         skipped: place and reason of everybody left out; a reason is a line that names the person.
         notes: lines about what was changed or is doubtful.
         path: the file, or None for arrays.
+        frames: the picture or frame of each person, where the file names it; else "".
     """
 
     schema: KeypointSchema
@@ -48,18 +50,30 @@ class Detections:
     skipped: tuple[tuple[int, str], ...]
     notes: tuple[str, ...]
     path: Path | None
+    frames: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why somebody was left out, a line each."""
+        return tuple(reason for _, reason in self.skipped)
+
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """One person as read: place among the people, OpenPose's id, x, y, confidence."""
+    """One person as read.
+
+    Attributes:
+        place: among the people. triples: (K, 3) x, y, confidence.
+        person_id, frame: as in `Detections`.
+    """
 
     place: int
-    person_id: int
-    triples: np.ndarray  # (K, 3) x, y, confidence
+    triples: np.ndarray
+    person_id: int = -1
+    frame: str = ""
 
 
 class Unusable(Exception):
@@ -122,6 +136,7 @@ def checked(
         tuple(sorted(skipped.items())),
         tuple(notes),
         path,
+        tuple(p.frame for p in kept),
     )
 
 
@@ -159,7 +174,7 @@ def _clean(person: Person, schema: KeypointSchema, notes: list[str]) -> Person:
     if confidence.max() > LOUD_CONFIDENCE:
         notes.append(f"{who}: confidence up to {confidence.max():.3g}; all above 1 counts as 1")
     np.minimum(confidence, 1, out=confidence)
-    return Person(person.place, person.person_id, triples)
+    return replace(person, triples=triples)
 
 
 def _in_pixels(
@@ -199,7 +214,7 @@ def _in_pixels(
         inside = triples[:, 2] > 0
         unit = triples[inside, :2]
         triples[inside, :2] = ((unit + 1) / 2 if signed else unit) * last
-        scaled.append(Person(person.place, person.person_id, triples))
+        scaled.append(replace(person, triples=triples))
     return scaled
 
 
@@ -224,4 +239,4 @@ def _in_picture(person: Person, size: tuple[int, int] | None, notes: list[str]) 
     triples[far] = 0
     many = "keypoint lies" if outside == 1 else "keypoints lie"
     notes.append(f"{who}: {outside} {many} far outside the {picture}; not used")
-    return Person(person.place, person.person_id, triples)
+    return replace(person, triples=triples)

@@ -13,14 +13,21 @@ MAX_MEGABYTES = 64  # of JSON; 100 people with faces and hands are under 1
 def read_json(
     path: str | os.PathLike[str], wanted: str, max_megabytes: int = MAX_MEGABYTES
 ) -> object:
-    """What a JSON file holds.
+    """What a JSON file holds; arguments and errors as in `read_bytes` and `parse_json`."""
+    return parse_json(path, read_bytes(path, wanted, max_megabytes), wanted)
+
+
+def read_bytes(
+    path: str | os.PathLike[str], wanted: str, max_megabytes: int = MAX_MEGABYTES
+) -> bytes:
+    """A file's bytes.
 
     Args:
         path: the file. wanted: what the user should give, for the error text.
         max_megabytes: larger files are not read.
 
     Raises:
-        InputError: no such file, or it is not JSON in UTF-8.
+        InputError: no such file, or it cannot be read.
     """
     found = existing_file(path, wanted)
     limit = max_megabytes * 1_000_000
@@ -31,6 +38,15 @@ def read_json(
         raise problem(path, f"cannot be read ({error.strerror}); check its access rights") from None
     if len(data) > limit:
         raise problem(path, f"is larger than {max_megabytes} MB; give {wanted}")
+    return data
+
+
+def parse_json(path: str | os.PathLike[str], data: bytes, wanted: str) -> object:
+    """What the bytes of a JSON file hold.
+
+    Raises:
+        InputError: it is not JSON in UTF-8.
+    """
     if not data.strip():
         raise problem(path, f"is empty; give {wanted}")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from flowfit.fitting.energy.objective import Evaluation
 from flowfit.fitting.results.laplace import whitening
+from flowfit.models.rows import Rows
 
 
 @dataclass(frozen=True, eq=False)
-class Laplace:
+class Laplace(Rows):
     """Gaussians over the steps of B people, each around its own state.
 
     The inverse covariance is D^-1 L L' D^-1 with D diagonal, as in `uncertainty.Whitening`.
@@ -31,14 +32,7 @@ class Laplace:
         everything = torch.arange(evaluation.gradient.shape[-1], device=evaluation.gradient.device)
         return cls(*whitening(evaluation, everything))
 
-    def __len__(self) -> int:
-        return len(self.scale)
-
     def steps(self, noise: Tensor) -> Tensor:
         """Draws (B, S, P) from standard normal noise (B, S, P)."""
         turned = torch.linalg.solve_triangular(self.factor.mT, noise.double().mT, upper=True).mT
         return (turned * self.scale[:, None]).to(noise.dtype)
-
-    def rows(self, index: Tensor) -> Laplace:
-        """The same for some of the people."""
-        return Laplace(self.scale[index], self.factor[index], self.good[index])

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from flowfit.fitting.solvers.solution import Status
 from flowfit.models.cameras import Camera
 from flowfit.models.keypoints import KeypointSchema
+from flowfit.models.rows import SHARED, Rows
 
 
 @dataclass(frozen=True, eq=False)
-class FitResult:
+class FitResult(Rows):
     """Bodies of B people in the camera's frame (x right, y down, z forward; metres).
 
     Attributes:
@@ -44,7 +43,7 @@ class FitResult:
     keypoints2d: Tensor
     keypoint_sd: Tensor
     camera: Camera
-    schema: KeypointSchema
+    schema: KeypointSchema = field(metadata=SHARED)
     doubted: Tensor
     exchanged: Tensor
     energy: dict[str, Tensor]
@@ -62,57 +61,3 @@ class FitResult:
     body: str
     seconds: float
     solver: str = "lm"
-
-    def __len__(self) -> int:
-        return len(self.betas)
-
-    def rows(self, index: Tensor) -> FitResult:
-        """The result of some of the people."""
-        changed: dict[str, Any] = {name: getattr(self, name)[index] for name in _BY_PERSON}
-        return replace(
-            self,
-            **changed,
-            camera=self.camera.rows(index),
-            energy={name: value[index] for name, value in self.energy.items()},
-            status=tuple(self.status[row] for row in index.tolist()),
-        )
-
-
-# what of a result has a row for each person
-_BY_PERSON = (
-    *("rotations", "betas", "transl", "joints3d", "keypoints3d", "keypoints2d", "doubted"),
-    *("keypoint_sd", "start_energy", "reprojection_px", "size", "quality", "facing"),
-    *("unit", "seen", "iterations", "exchanged"),
-)
-
-
-def replace_rows(result: FitResult, rows: Tensor, by: FitResult) -> FitResult:
-    """The result with some people's rows taken from another; seconds add up."""
-
-    def put(old: Tensor, new: Tensor) -> Tensor:
-        return old.index_copy(0, rows, new)
-
-    status = list(result.status)
-    for row, new in zip(rows.tolist(), by.status, strict=True):
-        status[row] = new
-    changed: dict[str, Any] = {n: put(getattr(result, n), getattr(by, n)) for n in _BY_PERSON}
-    return replace(
-        result,
-        **changed,
-        energy={n: put(v, by.energy[n]) for n, v in result.energy.items()},
-        status=tuple(status),
-        seconds=result.seconds + by.seconds,
-    )
-
-
-def _join(parts: list[FitResult]) -> FitResult:
-    def cat(name: str) -> Tensor:
-        return torch.cat([getattr(p, name) for p in parts])
-
-    joined: dict[str, Any] = {name: cat(name) for name in _BY_PERSON}
-    return replace(
-        parts[0],
-        **joined,
-        energy={n: torch.cat([p.energy[n] for p in parts]) for n in parts[0].energy},
-        status=tuple(s for p in parts for s in p.status),
-    )

@@ -17,13 +17,13 @@ from flowfit.fitting.results.sides import AS_SEEN
 from flowfit.fitting.results.tellings import AS_FITTED, TELLINGS, tell_all
 from flowfit.models.body import Body
 from flowfit.models.kinematics import joint_index
-from flowfit.models.metrics import JOINTS, orientation_error, pa_mpjpe
+from flowfit.models.metrics import JOINTS, TURNED, orientation_error, pa_mpjpe
+from flowfit.models.rows import cat, take
 from flowfit.priors.base import Pose, PriorModel
 from flowfit.priors.keypoints.draws import AT_ONCE, latent_noise
 from flowfit.priors.keypoints.prior import FlowGiven, FlowPrior
 
 _PELVIS = joint_index("pelvis")
-TURNED = 45.0  # degrees; a body turned further away faces another way
 # name -> the sign that its coefficient has to have
 OPINIONS = {
     "draws' mean turn": -1,
@@ -88,8 +88,8 @@ def second_look(
     for first in range(0, len(problem), _PEOPLE_AT_ONCE):
         rows = torch.arange(first, min(first + _PEOPLE_AT_ONCE, len(problem)))
         rows = rows.to(joints3d.device)
-        pose = Pose(fitted.rotations[rows], fitted.betas[rows])
-        parts.append(_look(problem.rows(rows), doubted[rows], body, model, pose, joints3d[rows]))
+        some = take(fitted, rows), joints3d[rows]
+        parts.append(_look(problem.rows(rows), doubted[rows], body, model, *some))
     return torch.cat(parts)
 
 
@@ -109,9 +109,8 @@ def _look(
     drawn[TELLINGS.index(AS_FITTED)] = True
     rows = drawn.flatten().nonzero()[:, 0]
     who = told.person[rows]
-    pose = Pose(fitted.rotations[who], fitted.betas[who])
-    every = against_draws(told.given.rows(rows), body, pose, joints3d[who], _DRAWS)
-    away = Away(*(part[: len(problem)] for part in every))  # as fitted: the first
+    every = against_draws(told.given.rows(rows), body, take(fitted, who), joints3d[who], _DRAWS)
+    away = take(every, who[: len(problem)])  # as fitted: the first
     turned, distance = (v.repeat(len(TELLINGS)) for v in (away.turned, away.mean_distance))
     turned[rows], distance[rows] = every.turned, every.mean_distance
     found = (
@@ -154,8 +153,8 @@ def against_draws(given: FlowGiven, body: Body, fitted: Pose, joints3d: Tensor, 
         apart = (joints[:, JOINTS] - joints[:, _PELVIS : _PELVIS + 1]).unflatten(0, (len(who), -1))
         spread = apart.var(1).sum(-1).sqrt().mean(-1)
         shape = (len(who), len(noise))
-        parts.append((turn.view(shape), distance.view(shape), spread))
-    return Away(*(torch.cat(p) for p in zip(*parts, strict=True)))
+        parts.append(Away(turn.view(shape), distance.view(shape), spread))
+    return cat(parts)
 
 
 def _finite(points: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from flowfit.fitting.reading.json_files import kind, read_json
 from flowfit.fitting.reading.pictures import problem
 from flowfit.fitting.scenes import easymocap
+from flowfit.models.alignment import nearest_rotation
 from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
 from flowfit.models.files import write_whole
@@ -220,8 +221,7 @@ def _rotation(entry: Mapping[str, Any]) -> np.ndarray:
             "R is left-handed (its determinant is -1): it mirrors people; negate the axis that "
             "your tool turned round"
         )
-    u, _, vt = np.linalg.svd(r)
-    return np.asarray(u @ vt)
+    return nearest_rotation(torch.from_numpy(r)).numpy()
 
 
 def _distortion(entry: Mapping[str, Any]) -> np.ndarray:

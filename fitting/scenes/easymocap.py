@@ -1,6 +1,6 @@
-"""EasyMocap's own files: intri.yml and extri.yml with the cameras, and annots/ with the people.
+"""EasyMocap's cameras: intri.yml and extri.yml.
 
-What the numbers may be is checked where every camera and every person is checked.
+What the numbers may be is checked where every camera is checked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from flowfit.fitting.reading.json_files import read_json
 from flowfit.fitting.reading.pictures import existing_file, problem
 
 INTRINSICS, EXTRINSICS = "intri.yml", "extri.yml"
@@ -54,34 +53,6 @@ def camera_entries(
                 raise problem(path, f"camera {name} has no {entry}_{name}; calibrate it, too")
         entries[name] = {key: value for key, value in found.items() if value is not None}
     return entries
-
-
-def read_annots(
-    path: str | os.PathLike[str],
-) -> tuple[list[object], tuple[int, int] | None]:
-    """A file of annots/: entries as OpenPose's `people`, and the picture's width and height.
-
-    Raises:
-        InputError: the file cannot be read, or is none of EasyMocap's.
-    """
-    content = read_json(path, "EasyMocap's annots/CAMERA/FRAME.json")
-    if not isinstance(content, dict) or not isinstance(content.get("annots"), list):
-        raise problem(path, 'is not EasyMocap\'s: it has no list "annots"')
-    width, height = content.get("width"), content.get("height")
-    size = None
-    if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
-        size = width, height
-    return [_as_openpose(entry) for entry in content["annots"]], size
-
-
-def _as_openpose(entry: object) -> object:
-    """One of `annots` as an entry of OpenPose's `people`."""
-    if not isinstance(entry, dict):
-        return entry
-    rows = entry.get("keypoints")
-    if isinstance(rows, list) and all(isinstance(row, list) for row in rows):
-        rows = [value for row in rows for value in row]
-    return {"person_id": entry.get("personID"), "pose_keypoints_2d": rows}
 
 
 class _Yaml:

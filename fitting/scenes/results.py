@@ -13,6 +13,7 @@ from torch import Tensor
 from flowfit.fitting.several_views.result import ViewsResult
 from flowfit.fitting.several_views.triangulate import Triangulated
 from flowfit.fitting.solvers.solution import Status
+from flowfit.fitting.writing.files import floats
 from flowfit.models.body import Body
 from flowfit.models.rotations import matrix_to_axis_angle
 
@@ -73,9 +74,6 @@ def view_arrays(
     distortion = lens.distortion
     if distortion is None:
         distortion = torch.zeros(len(views), 5)
-
-    def floats(tensor: Tensor) -> np.ndarray:
-        return tensor.detach().cpu().numpy().astype(np.float32)
 
     orient = result.view_orient[row]
     known = orient.isfinite().all(-1).all(-1)[:, None]

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from flowfit.fitting.reading import openpose
 from flowfit.fitting.reading.detections import Detections
+from flowfit.fitting.reading.formats import judge, open_file
+from flowfit.fitting.reading.inputs import check_size
 from flowfit.fitting.reading.pictures import problem, read_picture
-from flowfit.fitting.scenes import easymocap
 from flowfit.fitting.scenes.camera_files import SceneCameras, find_cameras
 from flowfit.fitting.scenes.layouts import SceneFiles, find_files
 from flowfit.models.cameras import Camera
@@ -96,7 +96,7 @@ def read_scene(
         for view in chosen:
             path = files.keypoints.get((frame, view))
             if path is not None:
-                seen = _read(path, files.layout, schema, sizes.of(view), reasons)
+                seen = _read(path, schema, sizes.of(view), reasons)
                 if seen is not None:
                     people[frame, view] = seen
     if not any(len(p) for p in people.values()):
@@ -104,7 +104,7 @@ def read_scene(
         raise InputError(reasons[0]) if reasons else problem(root, nobody)
     notes += reasons
     for seen in people.values():
-        notes += [f"{_short(seen.path)}: {text}" for text in (*seen.notes, *_reasons(seen))]
+        notes += [f"{_short(seen.path)}: {text}" for text in (*seen.notes, *seen.reasons)]
     known = tuple(sizes.known(root, view, notes) for view in chosen)
     lens = (
         cameras.camera if cameras is not None else _lens(root, files, chosen, known, focal, notes)
@@ -121,10 +121,6 @@ def read_scene(
         cameras,
         tuple(notes),
     )
-
-
-def _reasons(seen: Detections) -> list[str]:
-    return [reason for _, reason in seen.skipped]
 
 
 def _short(path: Path | None) -> str:
@@ -182,19 +178,14 @@ def _frames(
 
 def _read(
     path: Path,
-    layout: str,
     schema: str | None,
     size: Size | None,
     reasons: list[str],
 ) -> Detections | None:
     """The people of a file; None, with a reason, when nobody in it can be used."""
-    if layout == "annots":
-        entries, own = easymocap.read_annots(path)
-        size = size or own
-    else:
-        entries = openpose.entries(path)
+    file = open_file(path)
     try:
-        return openpose.read_people(path, entries, schema=schema, image_size=size)
+        return judge(file, schema=schema, image_size=size)
     except InputError as error:
         reasons.append(str(error))
         return None
@@ -214,8 +205,8 @@ class _Sizes:
     """Width and height of each view's pictures: as its camera says, its picture, or the user."""
 
     def __init__(self, files: SceneFiles, cameras: SceneCameras | None, given: Size | None) -> None:
-        if given is not None and min(given) < 1:
-            raise InputError(f"image size {given[0]} x {given[1]}: both must be positive")
+        if given is not None:
+            check_size(given)
         self.files, self.cameras, self.given = files, cameras, given
         self.found: dict[str, Size | None] = {}
 
@@ -233,9 +224,9 @@ class _Sizes:
         if path is not None:
             picture = read_picture(path)
             return picture.width, picture.height
-        if self.given is None and self.files.layout == "annots":
+        if self.given is None:
             path = next(p for (_, v), p in self.files.keypoints.items() if v == view)
-            return easymocap.read_annots(path)[1]
+            return open_file(path).image_size
         return self.given
 
     def known(self, root: Path, view: str, notes: list[str]) -> Size:

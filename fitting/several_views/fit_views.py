@@ -15,7 +15,7 @@ from flowfit.fitting.several_views.objective import KNOWN, REFINED, UNKNOWN, Vie
 from flowfit.fitting.several_views.placed import Placed
 from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.several_views.recipe import VIEWS, ViewsRecipe
-from flowfit.fitting.several_views.result import ViewsResult, join_results, replace_rows
+from flowfit.fitting.several_views.result import ViewsResult
 from flowfit.fitting.several_views.starts import starts
 from flowfit.fitting.several_views.told import tell_views
 from flowfit.fitting.several_views.triangulate import check_metres, triangulate
@@ -80,8 +80,7 @@ def fit_views(
         parts.append(_fit_chunk(problem.rows(rows), body, prior, recipe, mode, options, begin))
         if progress is not None:
             progress(len(rows))
-    joined = parts[0] if len(parts) == 1 else join_results(parts)
-    return replace(joined, seconds=time.perf_counter() - began)
+    return replace(ViewsResult.cat(parts), seconds=time.perf_counter() - began)
 
 
 def _fit_chunk(
@@ -110,7 +109,8 @@ def _fit_chunk(
     second = _fit_told(some, body, prior, recipe, mode, options, again, left_out)
     fall = others_fell(some, first.rows(rows), second, left_out, recipe)
     kept = (sure[rows].any(-1) | (fall > recipe.believed_fall)).nonzero()[:, 0]
-    return replace_rows(first, rows[kept], second.rows(kept))
+    second = replace(second, iterations=second.iterations + first.iterations[rows])
+    return first.put(rows[kept], second.rows(kept))
 
 
 def _fit_told(

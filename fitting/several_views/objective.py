@@ -9,7 +9,7 @@ refined both move, and a Gaussian prior ties the views to where they were given.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -26,6 +26,7 @@ from flowfit.models.body_jacobian import keypoints_with_jacobian
 from flowfit.models.kinematics import NUM_BODY_JOINTS, NUM_JOINTS
 from flowfit.models.rig import Rig
 from flowfit.models.rotations import axis_angle_jacobian, matrix_to_axis_angle, retract, skew
+from flowfit.models.rows import SHARED, Rows
 from flowfit.priors.base import Pose
 from flowfit.priors.keypoints.body_latent import BodyLatent, LatentOfBody
 
@@ -41,7 +42,7 @@ _FREE = {
 
 
 @dataclass(frozen=True, eq=False)
-class ViewsObjective:
+class ViewsObjective(Rows):
     """Energy of B frames: robust reprojection in every view, and the views' posteriors.
 
     A step has the blocks "root" (3), "pose" (69), "shape" (S), "transl" (3, metres, world) and
@@ -58,11 +59,11 @@ class ViewsObjective:
     """
 
     problem: MultiviewProblem
-    body: Body
-    prior: BodyLatent
+    body: Body = field(metadata=SHARED)
+    prior: BodyLatent = field(metadata=SHARED)
     share: Tensor
-    recipe: ViewsRecipe
-    stage: ViewsStage
+    recipe: ViewsRecipe = field(metadata=SHARED)
+    stage: ViewsStage = field(metadata=SHARED)
     mode: str
     frozen: Tensor | None = None
     moves_pose = True
@@ -96,13 +97,7 @@ class ViewsObjective:
         """The objective of some of the frames, repeats allowed."""
         views = torch.arange(self.problem.views, device=index.device)
         flat = (index[:, None] * self.problem.views + views).flatten()
-        return replace(
-            self,
-            problem=self.problem.rows(index),
-            prior=self.prior.rows(flat),
-            share=self.share[index],
-            frozen=None if self.frozen is None else self.frozen[index],
-        )
+        return replace(super().rows(index), prior=self.prior.rows(flat))
 
     def place(self, state: State) -> Placed:
         """What a state stands for."""

@@ -10,11 +10,12 @@ from torch import Tensor
 from flowfit.fitting.energy.objective import State
 from flowfit.models.rig import Rig
 from flowfit.models.rotations import retract
+from flowfit.models.rows import Rows
 from flowfit.priors.base import Pose
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class Placed(Rows):
     """What a state stands for: bodies with their places, and the views.
 
     Attributes:
@@ -25,14 +26,6 @@ class Placed:
     pose: Pose
     transl: Tensor
     rig: Rig
-
-    def rows(self, index: Tensor) -> Placed:
-        """Some of the frames, repeats allowed."""
-        return Placed(
-            Pose(*(t[index] for t in self.pose)),
-            self.transl[index],
-            Rig(*(t[index] for t in self.rig)),
-        )
 
     def state(self) -> State:
         """As the solver moves it."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from flowfit.fitting.energy.problem import FitProblem
+from flowfit.models.alignment import nearest_rotation
 from flowfit.models.cameras import Camera, undistort
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import KeypointSchema
 from flowfit.models.rig import Rig, camera_rows
+from flowfit.models.rows import SHARED, Rows
 
 _NOT_ORTHOGONAL = 1e-2  # largest entry of R R' - I; files have rounded numbers
 
 
 @dataclass(frozen=True, eq=False)
-class MultiviewProblem:
+class MultiviewProblem(Rows):
     """One person a frame, seen by V cameras that stand still; F frames are the batch.
 
     Several people are several frames: each is fitted on their own.
@@ -33,11 +35,11 @@ class MultiviewProblem:
             noise and outlier scales. `size` until something better is known.
     """
 
-    schema: KeypointSchema
+    schema: KeypointSchema = field(metadata=SHARED)
     keypoints: Tensor
     confidence: Tensor
-    camera: Camera
-    rig: Rig | None
+    camera: Camera = field(metadata=SHARED)
+    rig: Rig | None = field(metadata=SHARED)
     size: Tensor
     unit: Tensor
 
@@ -90,9 +92,6 @@ class MultiviewProblem:
         seen = flat.keypoints.unflatten(0, (frames, views))
         return cls(schema, seen, confidence, camera, rig, size, size)
 
-    def __len__(self) -> int:
-        return len(self.keypoints)
-
     @property
     def views(self) -> int:
         """Number of cameras V."""
@@ -102,16 +101,6 @@ class MultiviewProblem:
     def seen(self) -> Tensor:
         """(F, V): whether a view saw anything of the person."""
         return (self.confidence > 0).any(-1)
-
-    def rows(self, index: Tensor) -> MultiviewProblem:
-        """The problem of some of the frames, repeats allowed."""
-        return replace(
-            self,
-            keypoints=self.keypoints[index],
-            confidence=self.confidence[index],
-            size=self.size[index],
-            unit=self.unit[index],
-        )
 
     def select_views(self, index: Tensor) -> MultiviewProblem:
         """The problem as some of the views saw it, in their order."""
@@ -210,5 +199,4 @@ def _checked(rig: Rig, views: int) -> Rig:
                 f"view {view}: R is left-handed (its determinant is -1); "
                 "cameras here have x right, y down, z forward"
             )
-    u, _, vh = torch.linalg.svd(rotations)
-    return Rig(u @ vh, translations)
+    return Rig(nearest_rotation(rotations), translations)

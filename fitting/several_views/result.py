@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from flowfit.fitting.solvers.solution import Status
 from flowfit.models.cameras import Camera
 from flowfit.models.keypoints import KeypointSchema
 from flowfit.models.rig import Rig
+from flowfit.models.rows import SHARED, Rows
 
 
 @dataclass(frozen=True, eq=False)
-class ViewsResult:
+class ViewsResult(Rows):
     """Bodies of F frames, one person each, in the world and in V cameras.
 
     World: the rig's. Where the cameras' places were not known it is the body's own frame: the root
@@ -62,62 +61,8 @@ class ViewsResult:
     seen: Tensor
     size: Tensor
     unit: Tensor
-    camera: Camera
-    schema: KeypointSchema
+    camera: Camera = field(metadata=SHARED)
+    schema: KeypointSchema = field(metadata=SHARED)
     prior: str
     body: str
     seconds: float
-
-    def __len__(self) -> int:
-        return len(self.betas)
-
-    def rows(self, index: Tensor) -> ViewsResult:
-        """Some of the frames."""
-        changed: dict[str, Any] = {n: getattr(self, n)[index] for n in _BY_FRAME}
-        return replace(
-            self,
-            **changed,
-            rig=Rig(*(t[index] for t in self.rig)),
-            energy={n: v[index] for n, v in self.energy.items()},
-            status=tuple(self.status[int(i)] for i in index),
-        )
-
-
-# what of a result has a row for each frame
-_BY_FRAME = (
-    *("rotations", "betas", "transl", "joints3d_world", "keypoints3d_world", "view_orient"),
-    *("view_transl", "keypoints2d", "reprojection_px", "doubted", "start_energy", "iterations"),
-    *("seen", "size", "unit"),
-)
-
-
-def replace_rows(result: ViewsResult, rows: Tensor, by: ViewsResult) -> ViewsResult:
-    """The result with some frames taken from another."""
-
-    def put(old: Tensor, new: Tensor) -> Tensor:
-        return old.index_copy(0, rows, new)
-
-    status = list(result.status)
-    for row, new in zip(rows.tolist(), by.status, strict=True):
-        status[row] = new
-    changed: dict[str, Any] = {n: put(getattr(result, n), getattr(by, n)) for n in _BY_FRAME}
-    changed["iterations"] = changed["iterations"].index_add(0, rows, result.iterations[rows])
-    return replace(
-        result,
-        **changed,
-        rig=Rig(*(put(a, b) for a, b in zip(result.rig, by.rig, strict=True))),
-        energy={n: put(v, by.energy[n]) for n, v in result.energy.items()},
-        status=tuple(status),
-    )
-
-
-def join_results(parts: list[ViewsResult]) -> ViewsResult:
-    """The frames of several results, one after the other."""
-    changed: dict[str, Any] = {n: torch.cat([getattr(p, n) for p in parts]) for n in _BY_FRAME}
-    return replace(
-        parts[0],
-        **changed,
-        rig=Rig(*(torch.cat(t) for t in zip(*(p.rig for p in parts), strict=True))),
-        energy={n: torch.cat([p.energy[n] for p in parts]) for n in parts[0].energy},
-        status=tuple(s for p in parts for s in p.status),
-    )

@@ -15,7 +15,7 @@ from torch import Tensor
 from flowfit.fitting.several_views.placed import Placed
 from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.several_views.triangulate import Triangulated
-from flowfit.models.alignment import _finite, rigid_alignment
+from flowfit.models.alignment import chordal_mean, rigid_alignment
 from flowfit.models.body import Body
 from flowfit.models.kinematics import joint_index
 from flowfit.models.rig import Rig
@@ -43,16 +43,6 @@ def modes_of(given: PosePrior, views: int) -> Modes:
     pose = given.decode(start.latent)
     shape = (-1, views)
     return Modes(*(t.unflatten(0, shape) for t in (*pose, start.transl)))
-
-
-def chordal_mean(rotations: Tensor, weight: Tensor) -> Tensor:
-    """Rotation nearest to the weighted mean matrix. (..., N, 3, 3), (..., N) -> (..., 3, 3)."""
-    mean = (weight[..., None, None] * rotations).sum(-3)
-    u, _, vh = torch.linalg.svd(_finite(mean))
-    sign = torch.linalg.det(u @ vh)
-    last = torch.stack((torch.ones_like(sign), torch.ones_like(sign), sign), -1)
-    found = (u * last[..., None, :]) @ vh
-    return torch.where(mean.isfinite().all(-1).all(-1)[..., None, None], found, torch.nan)
 
 
 def mean_body(modes: Modes, share: Tensor) -> Pose:
@@ -95,14 +85,9 @@ def starts(
 
 
 def _interleaved(candidates: list[Placed]) -> Placed:
-    def join(tensors: list[Tensor]) -> Tensor:
-        return torch.stack(tensors, 1).flatten(0, 1)
-
-    return Placed(
-        Pose(*(join(list(t)) for t in zip(*(c.pose for c in candidates), strict=True))),
-        join([c.transl for c in candidates]),
-        Rig(*(join(list(t)) for t in zip(*(c.rig for c in candidates), strict=True))),
-    )
+    everyone = Placed.cat(candidates)
+    places = torch.arange(len(everyone), device=everyone.transl.device)
+    return everyone.rows(places.unflatten(0, (len(candidates), -1)).T.flatten())
 
 
 def _body_of(modes: Modes, mean: Pose, share: Tensor, view: int) -> Pose:

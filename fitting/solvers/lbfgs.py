@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flowfit.fitting.energy.objective import Evaluation, Objective, State
 from flowfit.fitting.solvers.solution import Solution, Unfinished
+from flowfit.models.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Options:
 
 
 @dataclass(eq=False)
-class _Memory:
+class _Memory(Rows):
     """Steps and changes of the gradient (B, M, P), oldest first; unused ones are zero."""
 
     steps: Tensor
@@ -75,9 +76,6 @@ class _Memory:
         kept = (who & positive)[:, None, None]
         self.steps = torch.where(kept, _push(self.steps, step), self.steps)
         self.changes = torch.where(kept, _push(self.changes, change), self.changes)
-
-    def rows(self, index: Tensor) -> _Memory:
-        return _Memory(self.steps[index], self.changes[index])
 
 
 def _push(history: Tensor, newest: Tensor) -> Tensor:

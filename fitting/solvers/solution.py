@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from flowfit.fitting.energy.objective import Evaluation, State
+from flowfit.models.rows import Rows
 
 
 class Differentiated(Protocol):
@@ -67,7 +68,7 @@ _CODE = {status: i for i, status in enumerate(STATUSES)}
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(Rows):
     """Where each person ended.
 
     Attributes:
@@ -85,26 +86,6 @@ class Solution:
         """The same, told that no iteration was asked for."""
         never = self.status == _CODE[Status.MAX_ITERATIONS]
         return replace(self, status=self.status.masked_fill(never, _CODE[Status.UNFITTED]))
-
-    def rows(self, index: Tensor) -> Solution:
-        """Some of the people."""
-        return Solution(
-            self.state.rows(index),
-            self.energy[index],
-            {n: v[index] for n, v in self.terms.items()},
-            self.status[index],
-            self.iterations[index],
-        )
-
-    def where(self, mask: Tensor, other: Solution) -> Solution:
-        """State and energy where the mask (B,) says so, the other's elsewhere."""
-        return Solution(
-            self.state.where(mask, other.state),
-            torch.where(mask, self.energy, other.energy),
-            {n: torch.where(mask, v, other.terms[n]) for n, v in self.terms.items()},
-            torch.where(mask, self.status, other.status),
-            torch.where(mask, self.iterations, other.iterations),
-        )
 
 
 class Unfinished:

@@ -32,6 +32,7 @@ from flowfit.fitting.results.doubts import doubts
 from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.solvers.by_name import check_solver
 from flowfit.fitting.writing import files as results
+from flowfit.fitting.writing.people import person_arrays, person_report
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.errors import InputError
@@ -151,7 +152,7 @@ def _reports(
     """What is told of each person, with the distances from the truth where it is known."""
     found = []
     for row, (name, seen) in enumerate(zip(group.names, group.seen, strict=True)):
-        report = results.person_report(result, row)
+        report = person_report(result, row)
         place = group.rows[row]
         keypoints = seen.detections.keypoints[place], seen.detections.confidence[place]
         report = {"person": name, **report, "warnings": doubts(result, row, *keypoints)}
@@ -166,7 +167,7 @@ def _save(folder: Path, one: Contestant, group: Crowd, result: FitResult, body: 
     """`STEM_N_RECIPE.npz` as `fit` writes it, without the mesh."""
     written = []
     for row, (name, seen) in enumerate(zip(group.names, group.seen, strict=True)):
-        arrays = results.person_arrays(result, row, body, seen.size)
+        arrays = person_arrays(result, row, body, seen.size)
         path = folder / f"{name}_{one.name}.npz"
         small = {k: a for k, a in arrays.items() if k not in ("vertices", "faces")}
         results.write_arrays(path, small)
@@ -200,7 +201,7 @@ def _draw(
                     for one in contestants
                 ]
                 image = person_picture(
-                    seen.picture.pixels,
+                    overlay.canvas(seen.pixels, seen.size),
                     seen.focal,
                     seen.detections.keypoints[place],
                     seen.detections.confidence[place],

@@ -133,8 +133,7 @@ def evaluate(
     """
     check_device(device)
     target = None if out is None else Path(out)
-    if target is not None:
-        results.check_writable(target)
+    results.check_writable(out)
     check_recipes(recipes)
     for kind in keypoints:
         if kind not in (DETECTED, ANNOTATED):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -20,29 +19,18 @@ from flowfit.fitting.energy.recipes import DEFAULT_RECIPE, RECIPES, check_recipe
 from flowfit.fitting.one_view.after_fit import AfterFit
 from flowfit.fitting.one_view.fit_people import PEOPLE_AT_ONCE
 from flowfit.fitting.one_view.fit_seen import fit_seen
-from flowfit.fitting.reading import openpose
 from flowfit.fitting.reading.detections import Detections
-from flowfit.fitting.reading.inputs import (
-    check_device,
-    focal_length,
-    only_person,
-    picture_and_size,
-    stem_of,
-    version,
-)
-from flowfit.fitting.reading.pictures import MAX_MEGAPIXELS, Picture
+from flowfit.fitting.reading.inputs import SeenPicture, check_device, see
 from flowfit.fitting.results.doubts import doubts
 from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.solvers.by_name import check_solver
 from flowfit.fitting.writing import files as results
 from flowfit.fitting.writing import meshes as export
 from flowfit.fitting.writing.open_bodies import check_samples, sample_fits, write_samples
+from flowfit.fitting.writing.people import person_arrays, person_report
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
-from flowfit.models.cameras import Camera
-from flowfit.models.errors import InputError
 from flowfit.priors.base import PriorModel
-from flowfit.priors.image.shown import show
 from flowfit.priors.load import load as load_prior
 
 
@@ -91,11 +79,11 @@ def fit(
     samples: int | None = None,
     seed: int = 0,
 ) -> PictureFit:
-    """Fit everyone whose keypoints are in an OpenPose file.
+    """Fit everyone whose keypoints are in a file.
 
     Args:
         image: the picture, or None with `image_size` (the overlay is then on a blank canvas).
-        keypoints: OpenPose JSON. out: folder for the files; None writes none.
+        keypoints: a file such as OpenPose writes. out: folder for the files; None writes none.
         image_size: width and height in pixels, in place of a picture.
         recipe: name in `RECIPES`. prior: built-in name or file; None takes the recipe's.
         body: built-in name, SMPL file or folder; None takes FLOWFIT_BODY, else the open body.
@@ -116,37 +104,20 @@ def fit(
     check_solver(solver)
     check_samples(samples, seed)
     check_device(device)
-    if out is not None:
-        results.check_writable(Path(out))
-    picture, size = picture_and_size(image, image_size)
-    if picture is None and draw and out is not None and math.prod(size) > MAX_MEGAPIXELS * 1e6:
-        raise InputError(
-            f"image size {size[0]} x {size[1]}: an overlay of more than {MAX_MEGAPIXELS} "
-            "megapixels is not drawn; give --no-overlay (draw=False), or scale everything down"
-        )
-    detections = openpose.read(keypoints, schema=schema, image_size=size)
-    detections = only_person(detections, person)
-    focal_px, focal_source = focal_length(focal, picture, size)
+    results.check_writable(out)
+    seen = see(
+        image, keypoints,
+        image_size=image_size, schema=schema, focal=focal, person=person,
+    )  # fmt: skip
+    if draw and out is not None:
+        seen.check_drawable()
     model = find_body(body, gender=gender)
-    stem = Path(image).stem if image is not None else stem_of(Path(keypoints))
-    report: dict[str, Any] = {
-        "image": None if image is None else str(image),
-        "keypoints": str(keypoints),
-        "image_size": list(size),
-        "focal_px": focal_px,
-        "focal_source": focal_source,
-        "recipe": recipe,
-        "body": model.name,
-        "version": version(),
-        "people": [],
-        "skipped": [{"index": i, "reason": r} for i, r in detections.skipped],
-        "notes": list(detections.notes),
-    }
-    warnings = [*(r for _, r in detections.skipped), *detections.notes]
+    report = seen.report(recipe=recipe, body=model.name)
+    warnings = [*seen.warnings]
     fitted = None
     opened: list[AfterFit | None] = []
     model = model.to(dtype=dtype, device=device)
-    if len(detections):
+    if len(seen.detections):
         up = torch.tensor([0.0, -1.0, 0.0])  # of the picture: an unknown camera is held level
         chosen = _load_prior(
             prior or RECIPES[recipe].prior,
@@ -156,35 +127,24 @@ def fit(
             device=device,
             bending=RECIPES[recipe].bending,
         )
-        problem = FitProblem.build(
-            detections.schema,
-            torch.tensor(detections.keypoints, dtype=dtype, device=device),
-            torch.tensor(detections.confidence, dtype=dtype, device=device),
-            Camera.from_size(*size, focal_px).to(dtype=dtype, device=device),
-        )
-        chosen = show(chosen, None if picture is None else [picture.pixels] * len(problem))
+        problem = seen.problem(dtype, device)
+        chosen = seen.show_to(chosen)
         fitted = _fit(problem, model, chosen, recipe, progress, solver)
         report["seconds_fit"] = fitted.seconds
         if samples is not None:
             opened = sample_fits(
                 problem, model, chosen, fitted, samples, seed=seed, progress=progress
             )
-        for row, place in enumerate(detections.indices):
-            seen = detections.keypoints[row], detections.confidence[row]
-            warnings += [f"person {place}: {text}" for text in doubts(fitted, row, *seen)]
+        for row, place in enumerate(seen.detections.indices):
+            warnings += [f"person {place}: {text}" for text in _doubts(fitted, row, seen)]
     files: tuple[Path, ...] = ()
     if out is not None:
-        files = _write(
-            Path(out), stem, fitted, detections, model, picture, size, report, meshes, began,
-            draw=draw, renderer=renderer,
-        )  # fmt: skip
+        folder = results.Folder(out)
+        _write(folder, fitted, seen, model, report, meshes, began, draw=draw, renderer=renderer)
         if opened and fitted is not None:
-            canvas = overlay.blank(*size) if picture is None else picture.pixels
-            files += write_samples(
-                Path(out), stem, opened, fitted, detections, model, canvas if draw else None, size,
-                renderer=renderer,
-            )  # fmt: skip
-    return PictureFit(fitted, detections, model, report, tuple(warnings), files, tuple(opened))
+            write_samples(folder, opened, fitted, seen, model, draw=draw, renderer=renderer)
+        files = tuple(folder.files)
+    return PictureFit(fitted, seen.detections, model, report, tuple(warnings), files, tuple(opened))
 
 
 def _load_prior(name_or_path: str, **settings: Any) -> PriorModel:
@@ -215,72 +175,72 @@ def _fit(
         return fit_seen(problem, body, prior, RECIPES[recipe], progress=update, solver=solver)
 
 
+def _doubts(fitted: FitResult, row: int, seen: SeenPicture) -> list[str]:
+    return doubts(fitted, row, seen.detections.keypoints[row], seen.detections.confidence[row])
+
+
 def _write(
-    out: Path,
-    stem: str,
+    folder: results.Folder,
     fitted: FitResult | None,
-    detections: Detections,
+    seen: SeenPicture,
     body: Body,
-    picture: Picture | None,
-    size: tuple[int, int],
     report: dict[str, Any],
     meshes: Sequence[str],
     began: float,
     *,
     draw: bool,
     renderer: str,
-) -> tuple[Path, ...]:
-    results.make_folder(out)
-    files: list[Path] = []
+) -> None:
     shapes: list[Shape] = []
+    detections = seen.detections
     shared = {k: report[k] for k in ("focal_px", "focal_source", "version")}
     for row, place in enumerate(detections.indices if fitted is not None else ()):
         assert fitted is not None
-        name = f"{stem}_{place}"
-        arrays = results.person_arrays(fitted, row, body, size)
+        name = f"{seen.stem}_{place}"
+        arrays = person_arrays(fitted, row, body, seen.size)
         vertices, faces = arrays["vertices"], arrays["faces"]
-        results.write_arrays(out / f"{name}.npz", arrays)
-        files.append(out / f"{name}.npz")
-        whole = bool(np.isfinite(vertices).all())
-        for ending in meshes if whole else ():
-            path = out / f"{name}.{ending}"
-            export.write_mesh(path, vertices, faces, overlay.FIT)
-            files.append(path)
-        if whole:
+        own = [folder.file(f"{name}.npz")]
+        results.write_arrays(own[0], arrays)
+        if np.isfinite(vertices).all():
+            for ending in meshes:
+                own.append(folder.file(f"{name}.{ending}"))
+                export.write_mesh(own[-1], vertices, faces, overlay.FIT)
             shapes.append(Shape(vertices, faces, overlay.FIT))
         one = {
-            **results.person_report(fitted, row),
+            **person_report(fitted, row),
             **shared,
             "person": place,
             "person_id": detections.person_ids[row],
-            "warnings": doubts(fitted, row, detections.keypoints[row], detections.confidence[row]),
+            "warnings": _doubts(fitted, row, seen),
             "seconds": fitted.seconds / len(fitted),
-            "files": [p.name for p in files if p.stem == name],
+            "files": [path.name for path in own],
         }
-        results.write_json(out / f"{name}.json", one)
-        files.append(out / f"{name}.json")
+        results.write_json(folder.file(f"{name}.json"), one)
         report["people"].append({k: one[k] for k in _SUMMARY_KEYS})
     if draw and len(detections):
-        canvas = overlay.blank(*size) if picture is None else picture.pixels
-        camera = (report["focal_px"],) * 2, (size[0] / 2, size[1] / 2)
         drawn = overlay.fit_picture(
-            canvas,
+            overlay.canvas(seen.pixels, seen.size),
             shapes,
-            *camera,
+            (seen.focal, seen.focal),
+            (seen.size[0] / 2, seen.size[1] / 2),
             detections.keypoints,
             detections.confidence,
             detections.schema.edge_indices,
             engine=renderer,
         )
-        overlay.write_png(out / f"{stem}_overlay.png", drawn)
-        files.append(out / f"{stem}_overlay.png")
+        overlay.write_png(folder.file(f"{seen.stem}_overlay.png"), drawn)
     report["seconds"] = time.perf_counter() - began
-    results.write_json(out / f"{stem}_summary.json", report)
-    files.append(out / f"{stem}_summary.json")
-    return tuple(files)
+    results.write_json(folder.file(f"{seen.stem}_summary.json"), report)
 
 
 _SUMMARY_KEYS = (
-    *("person", "person_id", "status", "quality", "facing", "reprojection_px"),
-    *("reprojection_of_box", "iterations", "files"),
+    "person",
+    "person_id",
+    "status",
+    "quality",
+    "facing",
+    "reprojection_px",
+    "reprojection_of_box",
+    "iterations",
+    "files",
 )

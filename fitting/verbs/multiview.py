@@ -117,8 +117,7 @@ def multiview(
     _check_options(meshes, uncalibrated, refine_cameras, estimate_cameras)
     check_device(device)
     target = None if out is None else Path(out)
-    if target is not None:
-        results.check_writable(target)
+    results.check_writable(out)
     read = read_scene(
         scene, frames=frames, views=views, schema=schema, image_size=image_size, focal=focal
     )

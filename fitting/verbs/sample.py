@@ -14,27 +14,15 @@ import torch
 
 from flowfit.fitting.drawing import overlay
 from flowfit.fitting.drawing.samples import interpolation_picture, modes_picture
-from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.one_view.fit_seen import tell
 from flowfit.fitting.one_view.quantize import Modes, check_seed, quantize
-from flowfit.fitting.reading import openpose
 from flowfit.fitting.reading.detections import Detections
-from flowfit.fitting.reading.inputs import (
-    check_device,
-    focal_length,
-    only_person,
-    picture_and_size,
-    stem_of,
-    version,
-)
-from flowfit.fitting.reading.pictures import MAX_MEGAPIXELS
+from flowfit.fitting.reading.inputs import SeenPicture, check_device, see
 from flowfit.fitting.writing import files as results
-from flowfit.fitting.writing.samples import sample_arrays
+from flowfit.fitting.writing.people import sample_arrays
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
-from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
-from flowfit.priors.image.shown import show
 from flowfit.priors.keypoints.draws import Draws, draw, random_latents
 from flowfit.priors.keypoints.prior import FlowGiven
 from flowfit.priors.load import load as load_prior
@@ -101,7 +89,7 @@ def sample(
     renderer: str = "auto",
     progress: bool = False,
 ) -> PictureSamples:
-    """Draw bodies from the posterior of everyone whose keypoints are in an OpenPose file.
+    """Draw bodies from the posterior of everyone whose keypoints are in a file.
 
     Nothing is fitted: these are the bodies that the prior thinks of, given the keypoints. The first
     sample is the posterior's mode. A person's samples depend on ProHMR and on that person alone.
@@ -120,79 +108,44 @@ def sample(
     check_counts(count, modes)
     check_seed(seed)
     check_device(device)
-    if out is not None:
-        results.check_writable(Path(out))
-    picture, size = picture_and_size(image, image_size)
-    drawn = draw_pictures and out is not None
-    if picture is None and drawn and math.prod(size) > MAX_MEGAPIXELS * 1e6:
-        raise InputError(
-            f"image size {size[0]} x {size[1]}: pictures of more than {MAX_MEGAPIXELS} megapixels "
-            "are not drawn; give --no-overlay (draw_pictures=False), or scale everything down"
-        )
-    detections = only_person(openpose.read(keypoints, schema=schema, image_size=size), person)
-    focal_px, focal_source = focal_length(focal, picture, size)
+    results.check_writable(out)
+    seen = see(
+        image, keypoints,
+        image_size=image_size, schema=schema, focal=focal, person=person,
+    )  # fmt: skip
+    if draw_pictures and out is not None:
+        seen.check_drawable()
     model = find_body(body, gender=gender).to(dtype=dtype, device=device)
-    stem = Path(image).stem if image is not None else stem_of(Path(keypoints))
     looking = load_prior(
         prior or DEFAULT_PRIOR, num_betas=model.num_betas, dtype=dtype, device=device
     )
-    report: dict[str, Any] = {
-        "image": None if image is None else str(image),
-        "keypoints": str(keypoints),
-        "image_size": list(size),
-        "focal_px": focal_px,
-        "focal_source": focal_source,
-        "prior": looking.name,
-        "body": model.name,
-        "samples": count,
-        "seed": seed,
-        "version": version(),
-        "people": [],
-        "skipped": [{"index": i, "reason": r} for i, r in detections.skipped],
-        "notes": list(detections.notes),
-    }
+    report = seen.report(prior=looking.name, body=model.name, samples=count, seed=seed)
     people: list[PersonSamples] = []
-    camera = Camera.from_size(*size, focal_px).to(dtype=dtype, device=device)
     given = None
-    if len(detections):
-        problem = FitProblem.build(
-            detections.schema,
-            torch.tensor(detections.keypoints, dtype=dtype, device=device),
-            torch.tensor(detections.confidence, dtype=dtype, device=device),
-            camera,
-        )
-        pictures = None if picture is None else [picture.pixels] * len(problem)
-        given = tell(show(looking, pictures), problem, model)
+    if len(seen.detections):
+        given = tell(seen.show_to(looking), seen.problem(dtype, device), model)
     if given is not None and (not isinstance(given, FlowGiven) or given.start() is None):
         raise InputError(
             f"prior {looking.name}: only a posterior that looks at the keypoints can be sampled; "
             f"give {DEFAULT_PRIOR}, or a file that flowfit train wrote"
         )
-    for row in _bar(range(len(detections)), progress):
+    for row in _bar(range(len(seen.detections)), progress):
         assert isinstance(given, FlowGiven)
-        people.append(_one(given, row, detections.indices[row], model, count, modes, seed))
-        report["people"].append(_told(people[-1], detections.person_ids[row]))
-    files: list[Path] = []
+        person_id = seen.detections.person_ids[row]
+        place = seen.detections.indices[row]
+        people.append(_one(given, row, place, model, count, modes, seed))
+        report["people"].append(_told(people[-1], person_id))
+    files: tuple[Path, ...] = ()
     if out is not None:
-        folder = Path(out)
-        results.make_folder(folder)
+        folder = results.Folder(out)
         for row, one in enumerate(people):
-            name = f"{stem}_{one.person}"
-            arrays = sample_arrays(one.draws, one.modes, camera, size)
-            results.write_arrays(folder / f"{name}_samples.npz", arrays)
-            files.append(folder / f"{name}_samples.npz")
-            if not drawn:
+            name = f"{seen.stem}_{one.person}"
+            arrays = sample_arrays(one.draws, one.modes, seen.camera(dtype, device), seen.size)
+            results.write_arrays(folder.file(f"{name}_samples.npz"), arrays)
+            if not draw_pictures:
                 continue
-            canvas = overlay.blank(*size) if picture is None else picture.pixels
-            place = (focal_px,) * 2, (size[0] / 2, size[1] / 2)
-            seen = detections.keypoints[row], detections.confidence[row]
-            edges = detections.schema.edge_indices
-            shown = modes_picture(
-                canvas, bodies(one.draws, one.modes, model), model.faces.cpu().numpy(),
-                one.modes.weight.tolist(), *place, *seen, edges, engine=renderer,
-            )  # fmt: skip
-            overlay.write_png(folder / f"{name}_samples.png", shown)
-            files.append(folder / f"{name}_samples.png")
+            shown = _picture(seen, row, one, model, renderer)
+            overlay.write_png(folder.file(f"{name}_samples.png"), shown)
             if interpolate:
                 assert isinstance(given, FlowGiven)
                 strip = interpolation_picture(
@@ -201,13 +154,11 @@ def sample(
                     _ALONG,
                     engine=renderer,
                 )
-                overlay.write_png(folder / f"{name}_interpolation.png", strip)
-                files.append(folder / f"{name}_interpolation.png")
+                overlay.write_png(folder.file(f"{name}_interpolation.png"), strip)
         report["seconds"] = time.perf_counter() - began
-        results.write_json(folder / f"{stem}_samples.json", report)
-        files.append(folder / f"{stem}_samples.json")
-    warnings = (*(r for _, r in detections.skipped), *detections.notes)
-    return PictureSamples(tuple(people), detections, model, report, warnings, tuple(files))
+        results.write_json(folder.file(f"{seen.stem}_samples.json"), report)
+        files = tuple(folder.files)
+    return PictureSamples(tuple(people), seen.detections, model, report, seen.warnings, files)
 
 
 def check_counts(count: int, modes: int) -> None:
@@ -238,6 +189,20 @@ def _told(one: PersonSamples, person_id: int) -> dict[str, Any]:
         "mode_weight": one.modes.weight.tolist(),
         "seconds": one.seconds,
     }
+
+
+def _picture(
+    seen: SeenPicture, row: int, one: PersonSamples, body: Body, renderer: str
+) -> np.ndarray:
+    """The modes beside the picture."""
+    detections = seen.detections
+    return modes_picture(
+        overlay.canvas(seen.pixels, seen.size), bodies(one.draws, one.modes, body),
+        body.faces.cpu().numpy(), one.modes.weight.tolist(),
+        (seen.focal, seen.focal), (seen.size[0] / 2, seen.size[1] / 2),
+        detections.keypoints[row], detections.confidence[row], detections.schema.edge_indices,
+        engine=renderer,
+    )  # fmt: skip
 
 
 def bodies(draws: Draws, modes: Modes, body: Body) -> np.ndarray:

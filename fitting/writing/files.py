@@ -11,23 +11,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from flowfit.fitting.results.result import FitResult
-from flowfit.fitting.results.sides import SIDES
-from flowfit.models.body import Body
 from flowfit.models.errors import InputError
 from flowfit.models.files import write_whole
-from flowfit.models.rotations import matrix_to_axis_angle
 
 
-def check_writable(folder: Path) -> None:
+class Folder:
+    """A folder of results, made at once, and the files in it, in order."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.files: list[Path] = []
+        make_folder(self.path)
+
+    def file(self, name: str) -> Path:
+        """Where to write the next file."""
+        self.files.append(self.path / name)
+        return self.files[-1]
+
+
+def check_writable(out: str | os.PathLike[str] | None) -> None:
     """Find out before any work whether files can be put into a folder (which may not exist yet).
+
+    Args:
+        out: the folder; None for no files.
 
     Raises:
         InputError: they cannot.
     """
-    existing = folder
+    if out is None:
+        return
+    folder = existing = Path(out)
     while not existing.exists() and existing.parent != existing:
         existing = existing.parent
     if not existing.is_dir():
@@ -55,81 +70,16 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_whole(path, (json.dumps(_plain(content), indent=1) + "\n").encode())
 
 
-def person_arrays(
-    result: FitResult, row: int, body: Body, image_size: tuple[int, int]
-) -> dict[str, np.ndarray]:
-    """What a person's npz holds; metres in the camera's frame, pixels, radians.
-
-    Keys: global_orient (3), body_pose (69), betas (S), transl (3), focal (2), center (2),
-    image_size (2: width, height), joints3d (24, 3), keypoints3d (K, 3), keypoints2d (K, 2),
-    keypoint_names (K), keypoint_sd (K), vertices (V, 3), faces (F, 3).
-    """
-    one = slice(row, row + 1)
-    axis_angle = matrix_to_axis_angle(result.rotations[row]).reshape(-1)
-    vertices = body.vertices(result.betas[one], result.rotations[one], result.transl[one])[0]
-    camera = result.camera.rows(torch.tensor([row]))
-
-    def floats(tensor: torch.Tensor) -> np.ndarray:
-        return tensor.detach().cpu().numpy().astype(np.float32)
-
-    return {
-        "global_orient": floats(axis_angle[:3]),
-        "body_pose": floats(axis_angle[3:]),
-        "betas": floats(result.betas[row]),
-        "transl": floats(result.transl[row]),
-        "focal": floats(camera.focal.reshape(-1, 2)[0]),
-        "center": floats(camera.center.reshape(-1, 2)[0]),
-        "image_size": np.array(image_size, dtype=np.int64),
-        "joints3d": floats(result.joints3d[row]),
-        "keypoints3d": floats(result.keypoints3d[row]),
-        "keypoints2d": floats(result.keypoints2d[row]),
-        "keypoint_names": np.array(result.schema.names),
-        "keypoint_sd": floats(result.keypoint_sd[row]),
-        "vertices": floats(vertices),
-        "faces": body.faces.cpu().numpy().astype(np.int32),
-    }
-
-
-def person_report(result: FitResult, row: int) -> dict[str, Any]:
-    """What a person's JSON holds besides what the caller adds."""
-    status = result.status[row]
-    energy = {name: float(value[row]) for name, value in result.energy.items()}
-    return {
-        "status": status.name.lower(),
-        "status_text": status.value,
-        "recipe": result.recipe,
-        "solver": result.solver,
-        "prior": result.prior,
-        "body": result.body,
-        "keypoint_schema": result.schema.name,
-        "reprojection_px": float(result.reprojection_px[row]),
-        "reprojection_of_box": float(result.reprojection_px[row] / result.size[row]),
-        "energy": {"total": sum(energy.values()), **energy},
-        "start_energy": float(result.start_energy[row]),
-        "iterations": int(result.iterations[row]),
-        "quality": float(result.quality[row]),
-        "facing": float(result.facing[row]),
-        "keypoints_doubted": [
-            name
-            for name, doubt in zip(result.schema.names, result.doubted[row], strict=True)
-            if bool(doubt)
-        ],
-        "sides_exchanged": SIDES[int(result.exchanged[row])],
-        "keypoints_seen": int(result.seen[row]),
-    } | _said_of_nobody(result, row)
-
-
-def _said_of_nobody(result: FitResult, row: int) -> dict[str, str]:
-    if int(result.seen[row]):
-        return {}
-    return {"note": "no keypoint of this person was seen: the body is the prior's own likeliest"}
-
-
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """A compressed npz without pickled objects."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_whole(path, buffer.getvalue())
+
+
+def floats(tensor: Tensor) -> np.ndarray:
+    """As float32 on the CPU."""
+    return tensor.detach().cpu().numpy().astype(np.float32)
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,11 @@ from flowfit.fitting.one_view.after_fit import (
 )
 from flowfit.fitting.one_view.importance import TRUSTED_K
 from flowfit.fitting.one_view.quantize import check_seed
-from flowfit.fitting.reading.detections import Detections
+from flowfit.fitting.reading.inputs import SeenPicture
 from flowfit.fitting.results.result import FitResult
 from flowfit.fitting.writing import files as results
 from flowfit.fitting.writing import meshes as export
-from flowfit.fitting.writing.samples import floats, sample_arrays
+from flowfit.fitting.writing.people import sample_arrays
 from flowfit.models.body import Body
 from flowfit.models.errors import InputError
 from flowfit.priors.base import PriorModel
@@ -62,41 +61,34 @@ def sample_fits(
 
 
 def write_samples(
-    out: Path,
-    stem: str,
+    folder: results.Folder,
     opened: Sequence[AfterFit | None],
     result: FitResult,
-    detections: Detections,
+    seen: SeenPicture,
     body: Body,
-    canvas: np.ndarray | None,
-    size: tuple[int, int],
     *,
+    draw: bool = True,
     renderer: str = "auto",
-) -> tuple[Path, ...]:
-    """Files of everyone: STEM_N_samples.npz and .json, STEM_N_sd.glb; with a canvas a picture.
-
-    Args:
-        canvas: (H, W, 3) what to draw on, or None for no picture. size: width and height.
-    """
-    files: list[Path] = []
+) -> None:
+    """Files of everyone: STEM_N_samples.npz and .json, STEM_N_sd.glb, and if wanted a picture."""
     faces = body.faces.cpu().numpy()
+    detections = seen.detections
     for row, (place, one) in enumerate(zip(detections.indices, opened, strict=True)):
         if one is None:
             continue
         began = time.perf_counter()
-        name = f"{stem}_{place}_samples"
+        name = f"{seen.stem}_{place}_samples"
         camera = result.camera.rows(torch.tensor([row], device=result.transl.device))
-        common = sample_arrays(one.draws, one.modes, camera, size)
-        results.write_arrays(out / f"{name}.npz", arrays(one, common))
+        common = sample_arrays(one.draws, one.modes, camera, seen.size)
+        results.write_arrays(folder.file(f"{name}.npz"), arrays(one, common))
         fitted = body.vertices(
             result.betas[row : row + 1], result.rotations[row : row + 1], result.transl[row]
         )[0]
         sd = one.vertex_sd.detach().cpu().double().numpy()
         shell = fitted.detach().cpu().double().numpy()
-        glb = out / f"{stem}_{place}_sd.glb"
+        glb = folder.file(f"{seen.stem}_{place}_sd.glb")
         export.write_mesh(glb, shell, faces, sd_colors(sd))
-        files += [out / f"{name}.npz", glb]
-        if canvas is not None:
+        if draw:
             chosen = one.modes.index
             drawn = body.vertices(
                 one.draws.betas[chosen], one.draws.rotations[chosen], one.draws.transl[chosen]
@@ -107,29 +99,26 @@ def write_samples(
                 for t in (camera.focal, camera.center)
             )
             picture = modes_picture(
-                canvas, bodies, faces, one.modes.weight.tolist(), focal, center,
-                detections.keypoints[row], detections.confidence[row],
+                overlay.canvas(seen.pixels, seen.size), bodies, faces, one.modes.weight.tolist(),
+                focal, center, detections.keypoints[row], detections.confidence[row],
                 detections.schema.edge_indices, first="fit", first_color=overlay.FIT,
                 corner=partial(sd_panel, shell, faces, sd, engine=renderer),
                 engine=renderer,
             )  # fmt: skip
-            overlay.write_png(out / f"{name}.png", picture)
-            files.append(out / f"{name}.png")
+            overlay.write_png(folder.file(f"{name}.png"), picture)
         results.write_json(
-            out / f"{name}.json",
+            folder.file(f"{name}.json"),
             {"person": place, **told(one), "seconds_writing": time.perf_counter() - began},
         )
-        files.append(out / f"{name}.json")
-    return tuple(files)
 
 
 def arrays(one: AfterFit, common: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of `sample_arrays`, and weight (n), joint_sd (24), vertex_sd (V), metres."""
     return {
         **common,
-        "weight": floats(one.weights),
-        "joint_sd": floats(one.joint_sd),
-        "vertex_sd": floats(one.vertex_sd),
+        "weight": results.floats(one.weights),
+        "joint_sd": results.floats(one.joint_sd),
+        "vertex_sd": results.floats(one.vertex_sd),
     }
 
 

@@ -309,7 +309,7 @@ def test_a_bad_row_stays_alone(crowd, body, prior, state, value):
 def test_inputs_are_not_changed(crowd, body, prior):
     state = start_near(crowd, prior)
     problem = crowd.problem
-    inputs = [*state, problem.keypoints, problem.confidence, problem.size]
+    inputs = [state.latent, state.transl, problem.keypoints, problem.confidence, problem.size]
     before = [x.clone() for x in inputs]
     objective = Objective(problem, body, prior, STAGE)
     objective.evaluate(state)

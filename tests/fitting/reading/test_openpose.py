@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flowfit.fitting.reading import openpose
-from flowfit.fitting.reading.openpose import Detections, read, read_arrays
+from flowfit.fitting.reading import formats
+from flowfit.fitting.reading.arrays import read_arrays
+from flowfit.fitting.reading.detections import Detections
+from flowfit.fitting.reading.formats import read
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import BODY25, SCHEMAS
 
@@ -214,8 +216,9 @@ def test_missing_and_folder(tmp_path: Path) -> None:
         (b"null", "holds null"),
         (b'"people"', "holds a text"),
         (b"3", "holds a number"),
-        (b"{}", 'it has no "people" (it has: nothing)'),
-        (b'{"version": 1, "annotations": 2}', "(it has: version, annotations)"),
+        (b"{}", "not a keypoint file: it has nothing; known are OpenPose JSON, EasyMocap annots"),
+        (b'{"version": 1, "annotations": 2}', "it has version, annotations; known are OpenPose"),
+        (b'{"annots": 3}', '"annots" is a number, not a list'),
         (b'{"people": {}}', '"people" is an object, not a list'),
         (b'{"people": null}', '"people" is null, not a list'),
     ],
@@ -236,7 +239,7 @@ def test_every_truncation_says_so(write: Callable[..., Path]) -> None:
 
 
 def test_too_large(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openpose, "MAX_MEGABYTES", 1)
+    monkeypatch.setattr(formats, "MAX_MEGABYTES", 1)
     assert "larger than 1 MB" in refused(write(whole=b" " * 1_000_001))
 
 

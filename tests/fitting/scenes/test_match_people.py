@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from flowfit.fitting.reading.arrays import read_arrays
 from flowfit.fitting.reading.detections import Detections
-from flowfit.fitting.reading.openpose import read_arrays
 from flowfit.fitting.scenes.camera_files import SceneCameras
 from flowfit.fitting.scenes.match_people import Seen, match_people, people_of
 from flowfit.fitting.scenes.scene import read_scene

@@ -171,7 +171,7 @@ def test_never_ends_above_the_start(body, prior, dtype):
 
 
 def test_start_and_problem_are_not_changed(crowd, body, prior, state):
-    inputs = [*state, crowd.problem.keypoints, crowd.problem.confidence]
+    inputs = [state.latent, state.transl, crowd.problem.keypoints, crowd.problem.confidence]
     before = [x.clone() for x in inputs]
     minimize(Objective(crowd.problem, body, prior, STAGE), state, 5)
     for now, then in zip(inputs, before, strict=True):
@@ -342,7 +342,7 @@ class Bowls:
         return State(state.latent + step[:, :3], state.transl + step[:, 3:])
 
     def evaluate(self, state, pulled_rows=None, turn=0):
-        x = torch.cat(state, -1) - 1
+        x = torch.cat((state.latent, state.transl), -1) - 1
         energy = 0.5 * (x * x).sum(-1) + 1
         none = x.new_zeros(len(x), 0, 6)
         curvature = torch.where(self.wrong[:, None], -1.0, 1.0).expand_as(x)

@@ -13,8 +13,9 @@ from PIL import Image
 from flowfit import lift
 from flowfit.fitting.cli.main import main
 from flowfit.fitting.drawing.skeletons import PANEL, person_picture, view
-from flowfit.fitting.reading.openpose import read_arrays
-from flowfit.fitting.verbs.lift import person_noise, size_of
+from flowfit.fitting.one_view.lifted_people import person_noise
+from flowfit.fitting.reading.arrays import read_arrays
+from flowfit.fitting.reading.inputs import size_of
 from flowfit.models.body_files import find_body
 from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
@@ -198,7 +199,7 @@ def test_the_picture_gives_size_and_place(tmp_path):
 BAD = {
     "no file": ("missing.json", [], "no such file"),
     "no json": ("text.json", [], "not valid JSON"),
-    "no people": ("other.json", [], "not an OpenPose file"),
+    "no people": ("other.json", [], "not a keypoint file"),
     "nobody seen": ("unseen.json", [], "no keypoint was seen"),
     "schema": ("good.json", ["--schema", "coco99"], "no keypoint schema"),
     "count": ("good.json", ["--schema", "coco17"], "coco17"),
