@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from flowfit.priors.image.prohmr import ProHMRHead
 from flowfit.priors.keypoints.files import load_posterior
 from flowfit.priors.networks.flow import ConditionalFlow
 from flowfit.priors.networks.resnet import ResNet
+from flowfit.priors.weights_file import weights_file
 
 CONTEXT = 128  # features of a ResNet-50 with 4 channels where the paper has 64
 
@@ -25,7 +25,7 @@ SIZES = {
 
 def write_image_posterior(folder: Path, *, seed: int = 0) -> Path:
     """An image posterior whose answer depends on the picture and on the keypoints."""
-    base = Path(str(resources.files("flowfit.priors") / "weights" / "keypoint_flow.safetensors"))
+    base = weights_file("keypoint_flow.safetensors")
     torch.manual_seed(seed)
     posterior = ImagePosterior(load_posterior(base)[0], **SIZES)
     # the last layer begins at zero, and then the picture would make no difference

@@ -33,7 +33,6 @@ from flowfit.models.metrics import mpjpe, pa_mpjpe
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.data.people.mocap import Mocap, read_mocap
 from flowfit.priors.data.people.synthetic import TRUNCATED, Detector, PeopleMaker, Scenery
-from flowfit.priors.keypoints.prior import FlowPrior
 from flowfit.priors.lifting.files import load_lifter
 from flowfit.priors.lifting.input import JOINTS, ROOT, to_joints
 from flowfit.priors.lifting.lifter import NUMBERS, Lifter
@@ -152,7 +151,6 @@ def set_errors(
         found["plain regressor"] = regressor.mode(condition(regressor, seen)).joints[:, 0]
     if seen.schema is BODY25:
         flow = load("keypoint-flow")
-        assert isinstance(flow, FlowPrior)
         given = flow.given(seen.schema, seen.keypoints, seen.confidence, seen.camera, body)
         start = given.start()
         assert start is not None

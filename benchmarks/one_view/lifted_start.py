@@ -22,7 +22,7 @@ from benchmarks.one_view.single_image import SCENERIES
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES
 from flowfit.fitting.one_view.fit_people import fit_people
-from flowfit.fitting.one_view.fit_seen import fit_seen
+from flowfit.fitting.one_view.fit_seen import fit_seen, tell
 from flowfit.fitting.one_view.lifted_prior import LiftedPrior
 from flowfit.fitting.one_view.lifted_start import lifted_start
 from flowfit.fitting.results.result import FitResult
@@ -32,7 +32,6 @@ from flowfit.models.keypoints import BODY25, H36M17, KeypointSchema
 from flowfit.models.metrics import JOINTS, TURNED, orientation_error, pa_mpjpe
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.base import Pose
-from flowfit.priors.classical.prior import RotationPrior
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.people.synthetic import Detector, People, PeopleMaker
 from flowfit.priors.lifting.files import load_lifter
@@ -90,8 +89,8 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """Errors and CPU time of every way to begin, on one set."""
     problem = FitProblem.build(schema, people.keypoints, people.confidence, people.camera)
-    prior = load("gmm", num_betas=body.num_betas, up=UP, dtype=body.dtype)
-    assert isinstance(prior, RotationPrior)
+    model = load("gmm", num_betas=body.num_betas, up=UP, dtype=body.dtype)
+    prior = tell(model, problem, body)
     lifter = load_lifter(lifter_name, dtype=body.dtype)[0]
     recipe, count = RECIPES["gmm"], len(problem)
     began = time.process_time()
@@ -101,7 +100,7 @@ def measure(
     fitted = time.process_time()
     all_around = fit_people(problem, body, prior, recipe)
     ended = time.process_time()
-    with_lifter = fit_seen(problem, body, LiftedPrior(prior, lifter), recipe)
+    with_lifter = fit_seen(problem, body, LiftedPrior(model, lifter), recipe)
     told = time.process_time()
     flow = fit_seen(problem, body, load("keypoint-flow", dtype=body.dtype), RECIPES["flow"])
     last = time.process_time()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from flowfit.models.files import write_whole
 from flowfit.models.keypoints import BODY25
 from flowfit.models.metrics import JOINTS
 from flowfit.models.rotations import axis_angle_to_matrix
+from flowfit.priors.base import Wanted
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.people.synthetic import People, PeopleMaker
 from flowfit.priors.keypoints.draw_calibration import (
@@ -38,8 +38,8 @@ from flowfit.priors.keypoints.draw_calibration import (
 )
 from flowfit.priors.keypoints.draws import random_latents
 from flowfit.priors.keypoints.files import read_about
-from flowfit.priors.keypoints.prior import FlowGiven, FlowPrior
-from flowfit.priors.load import load
+from flowfit.priors.keypoints.prior import FlowGiven, load_flow_prior
+from flowfit.priors.load import posterior_file
 
 SHARES = (0.0, 0.5, 0.7, 1.0)
 AXES = ("sideways", "up and down", "depth")
@@ -62,15 +62,11 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="put the table into this page, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    weights = Path(args.prior)
-    if args.prior == BUILT_IN:
-        weights = Path(
-            str(resources.files("flowfit.priors") / "weights" / "keypoint_flow.safetensors")
-        )
+    weights = posterior_file(args.prior)
     about = read_about(weights)
     noise = float(about["config"]["losses"]["target_noise"])
-    body, flow, recordings = find_body("open"), load(args.prior), read_mocap(args.mocap)
-    assert isinstance(flow, FlowPrior)
+    body, recordings = find_body("open"), read_mocap(args.mocap)
+    flow = load_flow_prior(args.prior, weights, Wanted())
     poses = axis_angle_to_matrix(torch.from_numpy(recordings.poses).float())
     often = torch.from_numpy(recordings.balanced_weights()).float()
     told: dict[str, tuple[FlowGiven, People]] = {}

@@ -26,21 +26,18 @@ from benchmarks.hardware import conditions, conditions_line, put_between_marks, 
 from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.energy.recipes import RECIPES, Recipe, Reprojection, Stage
 from flowfit.fitting.one_view.fit_people import fit_people
-from flowfit.fitting.one_view.fit_seen import fit_seen
+from flowfit.fitting.one_view.fit_seen import fit_seen, tell
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25
 from flowfit.models.metrics import JOINTS, TURNED, orientation_error, pa_mpjpe
 from flowfit.models.rotations import axis_angle_to_matrix
-from flowfit.priors.base import Pose
-from flowfit.priors.classical.densities import MaxMixturePose
-from flowfit.priors.classical.joint_limits import ExponentialBending
-from flowfit.priors.classical.prior import RotationPrior
+from flowfit.priors.base import Pose, Wanted
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.people.synthetic import TRUNCATED, Detector, People, PeopleMaker, Scenery
 from flowfit.priors.keypoints.draws import random_latents
-from flowfit.priors.keypoints.prior import FlowGiven, FlowPrior
-from flowfit.priors.load import load
+from flowfit.priors.keypoints.prior import FlowGiven, FlowPrior, load_flow_prior
+from flowfit.priors.load import load, posterior_file
 from flowfit.priors.networks.flow import LatentDensity
 from flowfit.priors.training.keypoint_losses import with_noise
 
@@ -141,8 +138,8 @@ def measure_set(
 
 def opened(mocap: Path, prior: str) -> tuple[Body, FlowPrior, PeopleMaker]:
     """The built-in body, a flow by name or file, and who makes people of the recordings."""
-    body, flow, recordings = find_body("open"), load(prior), read_mocap(mocap)
-    assert isinstance(flow, FlowPrior)
+    body, recordings = find_body("open"), read_mocap(mocap)
+    flow = load_flow_prior(prior, posterior_file(prior), Wanted())
     poses = axis_angle_to_matrix(torch.from_numpy(recordings.poses).float())
     weights = torch.from_numpy(recordings.balanced_weights()).float()
     return body, flow, PeopleMaker(body, poses, weights, BODY25)
@@ -175,10 +172,10 @@ def measure_methods(
         if names and name not in names:
             continue
         began = time.process_time()
-        if isinstance(prior, FlowPrior):
+        if begin is None:
             result = fit_seen(problem, body, prior, recipe)
         else:
-            result = fit_people(problem, body, prior, recipe, start=begin)
+            result = fit_people(problem, body, tell(prior, problem, body), recipe, start=begin)
         spent = (time.process_time() - began) / len(problem)
         pose = Pose(result.rotations, result.betas)
         methods[name] = {
@@ -191,20 +188,13 @@ def measure_methods(
 
 def contestants(flow: FlowPrior, mode: Pose, transl: Tensor) -> list[tuple]:
     """Name, recipe, prior and start of every way to fit."""
-    gmm = load("gmm", up=UP)
-    assert isinstance(gmm, RotationPrior)
-    plain = load("gmm")
-    assert isinstance(plain, RotationPrior)
-    mixture = plain.pose_terms[0]
-    assert isinstance(mixture, MaxMixturePose)
-    published = RotationPrior("smplify", [mixture, ExponentialBending()])
     begin = (mode, transl)
     return [
         (FLOW, RECIPES["flow"], flow, None),
         ("flow fitting, ProHMR's objective", RECIPES["prohmr"], flow, None),
         ("flow fitting, never told twice", replace(RECIPES["flow"], doubt=None), flow, None),
-        (SMPLIFY, PUBLISHED, published, begin),
-        (MIXTURE, TUNED, gmm, begin),
+        (SMPLIFY, PUBLISHED, load("smplify"), begin),
+        (MIXTURE, TUNED, load("gmm", up=UP), begin),
     ]
 
 

@@ -43,8 +43,8 @@ from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25
 from flowfit.models.metrics import JOINTS, pa_mpjpe
 from flowfit.models.rotations import rotation_angle
+from flowfit.priors.base import PriorModel
 from flowfit.priors.data.people.synthetic import Detector
-from flowfit.priors.keypoints.prior import FlowPrior
 from flowfit.priors.load import load
 
 PLAIN = Detector(hidden_limbs=0.1, missed=0.05)
@@ -63,7 +63,7 @@ class Bench:
     """Whom and what to fit with."""
 
     body: Body
-    prior: FlowPrior
+    prior: PriorModel
     mocap: Path
     frames: int
 
@@ -85,9 +85,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="put the tables into this page, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    prior = load("keypoint-flow")
-    assert isinstance(prior, FlowPrior)
-    bench = Bench(find_body("open"), prior, args.mocap, args.frames)
+    bench = Bench(find_body("open"), load("keypoint-flow"), args.mocap, args.frames)
     content: dict[str, Any] = {
         "what": "several views of made-up people from unseen motion capture",
         "mocap": args.mocap.name,
@@ -117,6 +115,8 @@ def compare(bench: Bench, filmed: Filmed) -> dict[str, Any]:
     in_views = filmed.rig.to_cameras(true_joints(body, filmed))
     flat = problem.single_views()
     given = bench.prior.given(BODY25, flat.keypoints, flat.confidence, flat.camera, body)
+    posterior = given.as_posterior()
+    assert posterior is not None
     modes = modes_of(given, views)
     seen = problem.seen
     found: dict[str, Any] = {}
@@ -124,7 +124,7 @@ def compare(bench: Bench, filmed: Filmed) -> dict[str, Any]:
     found["one view, the mode"] = errors(joints, in_views, seen)
     single = fit_seen(flat, body, bench.prior, RECIPES["flow"]).joints3d.unflatten(0, (-1, views))
     found["one view, flow fitting"] = errors(single, in_views, seen)
-    refined = refine_like_prohmr(given, seen)
+    refined = refine_like_prohmr(posterior, seen)
     joints = body.joints(refined.betas[:, None], refined.rotations)
     found["ProHMR's refinement"] = errors(joints, in_views, seen)
     share = seen / seen.sum(-1, keepdim=True)

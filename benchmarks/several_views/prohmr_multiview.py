@@ -25,8 +25,8 @@ from benchmarks.solvers.prohmr_optimizer import (
 )
 from flowfit.models.kinematics import NUM_JOINTS
 from flowfit.models.rotations import rotation_6d_to_matrix
+from flowfit.priors.base import Posterior
 from flowfit.priors.keypoints.posterior import ROTATION_NUMBERS
-from flowfit.priors.keypoints.prior import FlowGiven
 
 PULL = 300.0**2
 
@@ -44,7 +44,7 @@ class Refined(NamedTuple):
     energy: Tensor
 
 
-def refine_like_prohmr(given: FlowGiven, seen: Tensor, steps: int = STEPS_DEMO) -> Refined:
+def refine_like_prohmr(given: Posterior, seen: Tensor, steps: int = STEPS_DEMO) -> Refined:
     """Refine F frames of V views.
 
     Args:
@@ -83,7 +83,7 @@ def refine_like_prohmr(given: FlowGiven, seen: Tensor, steps: int = STEPS_DEMO) 
     return Refined(rotations, (share * betas).sum(1), energy)
 
 
-def prohmr_energy(given: FlowGiven, latent: Tensor, seen: Tensor) -> Tensor:
+def prohmr_energy(given: Posterior, latent: Tensor, seen: Tensor) -> Tensor:
     """ProHMR's energy (F,) of latents (F V, D); half of it, as every energy here."""
     views = seen.shape[1]
     rotations, _ = _bodies(given, latent, views)
@@ -95,9 +95,9 @@ def prohmr_energy(given: FlowGiven, latent: Tensor, seen: Tensor) -> Tensor:
     return 0.5 * (squared.sum(1) + PULL * (spread * spread).flatten(1).sum(-1))
 
 
-def _bodies(given: FlowGiven, latent: Tensor, views: int) -> tuple[Tensor, Tensor]:
+def _bodies(given: Posterior, latent: Tensor, views: int) -> tuple[Tensor, Tensor]:
     """Rotations (F, V, 24, 3, 3) and betas (F, V, S)."""
-    vectors = decode_with_nflows(given.posterior.flow, latent, given.context)
+    vectors = decode_with_nflows(given.network, latent, given.context)
     six = vectors[:, :ROTATION_NUMBERS].unflatten(-1, (NUM_JOINTS, 6))
     shape = (-1, views)
     return (

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from flowfit.fitting.energy.objective import Objective, State
 from flowfit.models.rotations import rotation_6d_to_matrix
-from flowfit.priors.keypoints.prior import FlowGiven
 from flowfit.priors.networks.flow import ConditionalFlow
 
 HISTORY, ITERATIONS_A_STEP = 10, 20  # torch allows 25 evaluations for 20 iterations
@@ -57,7 +56,7 @@ def fits_like_prohmr(
     """The same run, stopped after several numbers of steps.
 
     Args:
-        objective: with a `FlowGiven` as prior and the recipe `prohmr`'s stage.
+        objective: with a posterior as prior and the recipe `prohmr`'s stage.
         start: the mode. steps: L-BFGS calls of 20 iterations each, rising.
     """
     latent = start.latent.clone().requires_grad_(True)
@@ -103,9 +102,10 @@ def fits_like_prohmr(
 
 def prohmr_energy(objective: Objective, latent: Tensor, transl: Tensor) -> Tensor:
     """`Objective.evaluate`'s energy (B,) ProHMR's way: for autograd, over the whole mesh."""
-    prior, problem, body = objective.prior, objective.problem, objective.body
-    assert isinstance(prior, FlowGiven)
-    vectors = decode_with_nflows(prior.posterior.flow, latent, prior.context)
+    problem, body = objective.problem, objective.body
+    posterior = objective.prior.as_posterior()
+    assert posterior is not None
+    vectors = decode_with_nflows(posterior.network, latent, posterior.context)
     rotations = rotation_6d_to_matrix(vectors[:, :_SIX].unflatten(-1, (-1, 6)))
     betas = vectors[:, _SIX:]
     model = body.keypoint_model(problem.schema)

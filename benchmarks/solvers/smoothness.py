@@ -29,7 +29,6 @@ from flowfit.models.keypoints import BODY25
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.people.synthetic import PeopleMaker, Scenery
-from flowfit.priors.keypoints.prior import FlowPrior
 from flowfit.priors.load import load
 
 EXACT = Options(rows=None, tolerance=0.0, largest_damping=1e12)
@@ -63,9 +62,10 @@ def main() -> None:
     found = {}
     for name in args.prior:
         flow = load(name, dtype=torch.float64)
-        assert isinstance(flow, FlowPrior)
-        activation = flow.posterior.flow.activation
         objective, start = build(people, body.to(dtype=torch.float64), flow)
+        posterior = objective.prior.as_posterior()
+        assert posterior is not None
+        activation = posterior.network.activation
         found[f"{Path(name).stem} ({activation})"] = measure(objective, start, args.seed)
     content = {"people": args.people, "seed": args.seed, **conditions(), "priors": found}
     args.out.mkdir(parents=True, exist_ok=True)

@@ -42,9 +42,9 @@ from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25
 from flowfit.models.metrics import JOINTS, pa_mpjpe
 from flowfit.models.rotations import axis_angle_to_matrix
+from flowfit.priors.base import PriorModel
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.people.synthetic import Detector, People, PeopleMaker, Scenery
-from flowfit.priors.keypoints.prior import FlowPrior
 from flowfit.priors.load import load
 from flowfit.priors.networks import bound_flow
 
@@ -121,7 +121,7 @@ def main() -> None:
         put_between_marks(args.page, "solver", text)
 
 
-def build(people: People, body: Body, flow: FlowPrior) -> tuple[Objective, State]:
+def build(people: People, body: Body, flow: PriorModel) -> tuple[Objective, State]:
     """The objective of recipe `prohmr` and its start."""
     problem = FitProblem.build(BODY25, people.keypoints, people.confidence, people.camera)
     given = flow.given(BODY25, people.keypoints, people.confidence, people.camera, body)
@@ -134,7 +134,6 @@ def build(people: People, body: Body, flow: FlowPrior) -> tuple[Objective, State
 def measure_flow(maker: PeopleMaker, body: Body, prior: str, seed: int) -> dict[str, Any]:
     """All batch sizes with one flow."""
     flow = load(prior)
-    assert isinstance(flow, FlowPrior)
     found: dict[str, Any] = {"batches": {}}
     for batch in BATCHES:
         count = ALONE if batch == 1 else batch
@@ -352,7 +351,6 @@ def where_time_goes(objective: Objective, start: State) -> dict[str, float]:
 def company(maker: PeopleMaker, body: Body, seed: int) -> dict[str, Any]:
     """Distances, mm, between the joints of 64 people fitted alone and together."""
     flow = load(BUILT_IN)
-    assert isinstance(flow, FlowPrior)
     objective, start = build(maker.draw(64, torch.Generator().manual_seed(seed)), body, flow)
     rows = [torch.tensor([row]) for row in range(64)]
 
@@ -382,7 +380,6 @@ def quick(seed: int) -> dict[str, Any]:
     The 64 have the coarse mesh: with the other one ProHMR's optimizer alone takes half a minute.
     """
     flow, gmm = load("keypoint-flow"), load("gmm")
-    assert isinstance(flow, FlowPrior)
     mean = gmm.modes().rotations  # type: ignore[attr-defined]
     alone = [torch.tensor([row]) for row in range(QUICK_ALONE)]
     found: dict[str, Any] = {}

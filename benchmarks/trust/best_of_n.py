@@ -19,7 +19,6 @@ from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.data.people.mocap import Mocap
 from flowfit.priors.data.people.synthetic import People
 from flowfit.priors.keypoints.draws import draw, random_latents
-from flowfit.priors.keypoints.prior import FlowGiven
 from flowfit.priors.load import load
 
 MOST = 4096
@@ -50,8 +49,8 @@ def measure(people: People, body: Body, pool: Tensor, seed: int) -> dict[str, An
     """Best of n of every way to draw, K-Means, and the bones of the drawn bodies."""
     model = load("keypoint-flow")
     problem = FitProblem.build(BODY25, people.keypoints, people.confidence, people.camera)
-    given = tell(model, problem, body)
-    assert isinstance(given, FlowGiven)
+    given = tell(model, problem, body).as_posterior()
+    assert given is not None
     truth = body.joints(people.betas, people.rotations)
     generator = torch.Generator().manual_seed(seed)
     best: dict[str, list[Tensor]] = {}

@@ -35,7 +35,6 @@ from flowfit.models.keypoints import BODY25
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.people.synthetic import TRUNCATED, Detector, People, Scenery
 from flowfit.priors.keypoints.draws import draw, random_latents
-from flowfit.priors.keypoints.prior import FlowGiven
 from flowfit.priors.load import load
 
 PARTS = ("best_of_n", "coverage", "quality", "judging", "time")
@@ -154,8 +153,8 @@ def timed(sets: dict[str, People], body: Body) -> dict[str, Any]:
     for row in range(len(problem)):
         one = torch.tensor([row])
         began = time.perf_counter(), time.process_time()
-        given = tell(model, problem.rows(one), body)
-        assert isinstance(given, FlowGiven)
+        given = tell(model, problem.rows(one), body).as_posterior()
+        assert given is not None
         latents = random_latents(best_of_n.MOST, given, 0, 0)
         quantize(draw(given, 0, latents, body).joints3d, _MODES)
         clock.append((time.perf_counter() - began[0], time.process_time() - began[1]))

@@ -16,10 +16,8 @@ from torch import Tensor
 from flowfit.models.alignment import nearest_rotation
 from flowfit.models.kinematics import NUM_JOINTS
 from flowfit.models.rotations import rotation_6d_to_matrix
-from flowfit.priors.base import Pose
-from flowfit.priors.image.prohmr_prior import ProHMRGiven
+from flowfit.priors.base import Pose, PosePrior
 from flowfit.priors.keypoints.posterior import ROTATION_NUMBERS
-from flowfit.priors.keypoints.prior import FlowGiven
 from flowfit.priors.networks.bound_flow import BoundFlow
 
 PULL = 300.0**2
@@ -34,14 +32,15 @@ def averaged(pose: Pose) -> Pose:
     return Pose(rotations, pose.betas.mean(0, keepdim=True).expand_as(pose.betas))
 
 
-def refined(given: FlowGiven | ProHMRGiven) -> Pose:
+def refined(given: PosePrior) -> Pose:
     """ProHMR's refinement of V views of one person.
 
     Its bodies are pulled together and not made equal, as in ProHMR.
     """
     start = given.start()
-    assert start is not None
     flow = given.flow
+    assert start is not None
+    assert flow is not None
     latent = torch.nn.Parameter(start.latent[:, : flow.features].clone())
     solver = torch.optim.LBFGS(
         [latent], max_iter=_ITERATIONS, history_size=_HISTORY, line_search_fn="strong_wolfe"

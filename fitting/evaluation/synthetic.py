@@ -11,14 +11,14 @@ from flowfit.fitting.energy.problem import FitProblem
 from flowfit.fitting.evaluation.people import SMPL, Watched
 from flowfit.models.body import Body
 from flowfit.models.cameras import Camera
-from flowfit.models.keypoints import BODY25
+from flowfit.models.keypoints import BODY25, SCHEMAS
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.base import Pose
 from flowfit.priors.data.drawn.draw_people import PeopleDrawer
 from flowfit.priors.data.people.mocap import read_mocap
 from flowfit.priors.data.people.synthetic import TRUNCATED, Detector, People, PeopleMaker, Scenery
-from flowfit.priors.keypoints.prior import FlowPrior
-from flowfit.priors.load import load as load_prior
+from flowfit.priors.keypoints.files import load_posterior
+from flowfit.priors.load import posterior_file
 
 VIEWS = "views"  # every person in four pictures, from all around, by cameras that nobody knows
 SETS: dict[str, Scenery] = {"plain": Scenery(), "truncated": TRUNCATED, VIEWS: Scenery()}
@@ -142,14 +142,13 @@ def drawn_poses(seed: int) -> Tensor:
     For where there is no motion capture. It knows the world from a camera that is about level;
     what it draws is turned back as if that one had been.
     """
-    prior = load_prior("pose-flow")
-    assert isinstance(prior, FlowPrior)
-    like = next(prior.posterior.parameters())
-    nothing = like.new_zeros(1, len(prior.schema))
+    posterior, about = load_posterior(posterior_file("pose-flow"))
+    like = next(posterior.parameters())
+    nothing = like.new_zeros(1, len(SCHEMAS[about["schema"]]))
     camera = Camera(like.new_ones(1, 2), like.new_zeros(1, 2))
     with torch.no_grad():
-        context = prior.posterior.condition(nothing[..., None].expand(-1, -1, 2), nothing, camera)
+        context = posterior.condition(nothing[..., None].expand(-1, -1, 2), nothing, camera)
         generator = torch.Generator().manual_seed(seed)
-        rotations = prior.posterior.sample(context, _POSES, generator).rotations[0]
+        rotations = posterior.sample(context, _POSES, generator).rotations[0]
     level = torch.diag(like.new_tensor([1.0, -1.0, -1.0]))
     return torch.cat((level @ rotations[:, :1], rotations[:, 1:]), 1)

@@ -12,8 +12,6 @@ from flowfit.fitting.evaluation.prohmr_views import averaged, refined
 from flowfit.fitting.evaluation.ways import KEYPOINTS, Priors, given_of
 from flowfit.models.body import Body
 from flowfit.priors.base import Pose
-from flowfit.priors.image.prohmr_prior import ProHMRGiven
-from flowfit.priors.keypoints.prior import FlowGiven
 
 ALONE, AVERAGED, REFINED = "each alone", "averaged", "ProHMR's refinement"
 
@@ -29,7 +27,6 @@ def judge_views(people: Watched, body: Body, priors: Priors, joints: Joints) -> 
         given = given_of(told, people, body, priors)
         start = given.start()
         assert start is not None
-        assert isinstance(given, (FlowGiven, ProHMRGiven))
         alone = given.decode(start.latent)
         ways: dict[str, list[Pose]] = {ALONE: [], AVERAGED: [], REFINED: []}
         for views in rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +20,9 @@ from flowfit.fitting.results.result import FitResult
 from flowfit.models.body import Body
 from flowfit.models.errors import InputError
 from flowfit.models.metrics import orientation_error
-from flowfit.priors.base import Pose, PosePrior, PriorModel
-from flowfit.priors.classical.prior import RotationPrior
-from flowfit.priors.image.prior import ImagePrior
-from flowfit.priors.image.shown import PicturePrior, ReadyCrops
+from flowfit.priors.base import PICTURE, Pose, PosePrior, PriorModel
+from flowfit.priors.image.shown import ReadyCrops
 from flowfit.priors.keypoints.posterior import ROTATION_NUMBERS
-from flowfit.priors.keypoints.prior import FlowGiven, FlowPrior
 from flowfit.priors.load import load as load_prior
 
 IMAGE, KEYPOINTS, BOTH = "image", "keypoints", "image+keypoints"
@@ -61,7 +57,7 @@ class Priors:
 
     posteriors: Mapping[str, PriorModel]
     mixture: PriorModel
-    average: RotationPrior
+    average: PriorModel
 
     @property
     def first(self) -> str:
@@ -71,8 +67,8 @@ class Priors:
     @property
     def image_size(self) -> int | None:
         """Pixels of the crops that the posteriors look at; None where none does."""
-        sizes = [p.image_size for p in self.posteriors.values() if isinstance(p, PicturePrior)]
-        return sizes[0] if sizes else None
+        sizes = (model.image_size for model in self.posteriors.values())
+        return next((size for size in sizes if size is not None), None)
 
 
 def load_priors(prior: str, mixture: str, body: Body, device: str) -> Priors:
@@ -85,17 +81,11 @@ def load_priors(prior: str, mixture: str, body: Body, device: str) -> Priors:
     model = load_prior(prior, **how)
     classical = load_prior(mixture, bending=True, **how)
     average = load_prior("gaussian", **how)
-    assert isinstance(average, RotationPrior)
-    if isinstance(model, ImagePrior):
-        blind = copy.copy(model)
-        blind.told = False
-        keypoints = load_prior(_FIRST_CHOICE, **how)
-        return Priors({IMAGE: blind, BOTH: model, KEYPOINTS: keypoints}, classical, average)
-    if isinstance(model, PicturePrior):
-        return Priors(
-            {IMAGE: model, KEYPOINTS: load_prior(_FIRST_CHOICE, **how)}, classical, average
-        )
-    if isinstance(model, FlowPrior) and model.looks:
+    if PICTURE in model.sees:
+        alone, keypoints = model.without_keypoints(), load_prior(_FIRST_CHOICE, **how)
+        both = {BOTH: model} if alone.sees != model.sees else {}
+        return Priors({IMAGE: alone, **both, KEYPOINTS: keypoints}, classical, average)
+    if model.by_keypoints_alone:
         return Priors({KEYPOINTS: model}, classical, average)
     raise InputError(f"prior {prior}: looks at nothing; give an image or a keypoint posterior")
 
@@ -161,8 +151,7 @@ def judge(way: Way, people: Watched, body: Body, priors: Priors, joints: Joints)
 
 def model_of(told: str, shown: ReadyCrops, priors: Priors) -> PriorModel:
     """The posterior, shown the crops if it looks at pictures."""
-    model = priors.posteriors[told]
-    return model.show(shown) if isinstance(model, PicturePrior) else model
+    return priors.posteriors[told].show(shown)
 
 
 def _fitted(
@@ -180,7 +169,7 @@ def _fitted(
 
 
 def _mean_pose(problem: FitProblem, body: Body, priors: Priors) -> Pose:
-    prior = priors.average
+    prior = tell(priors.average, problem, body)
     return prior.decode(torso_start(problem, body, prior).latent)
 
 
@@ -222,17 +211,13 @@ def surprise(
     A rotation's 6D vector lies on a surface, where no density over R^6 is finite: noise is put on
     it, as training does. NaN where the true body is not known.
     """
-    given = given_of(told, people, body, priors)
-    if not isinstance(given, FlowGiven):
+    given = given_of(told, people, body, priors).as_posterior()
+    if given is None:
         return None
-    vectors = given.posterior.vectors(people.pose.rotations, people.pose.betas)
-    noise = torch.randn(vectors.shape, generator=generator, dtype=torch.float64).to(vectors)
+    shape = (len(people.names), given.flow.features)
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64).to(people.pose.betas)
     noise[:, ROTATION_NUMBERS:] = 0
-    known = vectors.isfinite().all(-1)
-    safe = torch.where(known[:, None], vectors, 0) + _TARGET_NOISE * noise
-    with torch.no_grad():
-        density = given.posterior.flow.encode(safe, given.context).log_prob
-    return torch.where(known, -density, torch.nan)
+    return -given.log_density(people.pose, _TARGET_NOISE * noise)
 
 
 def given_of(told: str, people: Watched, body: Body, priors: Priors) -> PosePrior:

@@ -20,8 +20,6 @@ from flowfit.fitting.results.sides import put_back
 from flowfit.fitting.results.tellings import believed_exchange, tell_all
 from flowfit.models.body import Body
 from flowfit.priors.base import Pose, PosePrior, PriorModel
-from flowfit.priors.image.shown import rows_of
-from flowfit.priors.keypoints.prior import FlowPrior
 
 # of how rare a body is without its keypoints; the whole of it would tell strange poses from usual
 # ones rather than wrong sides from right ones (`python -m benchmarks.one_view.exchanged`)
@@ -56,7 +54,7 @@ def fit_seen(
         solver: for every stage; None for each stage's own.
     """
     result = _fitted(problem, body, model, recipe, progress, solver)
-    if recipe.exchange is not None and isinstance(model, FlowPrior) and model.looks:
+    if recipe.exchange is not None and model.by_keypoints_alone:
         spent, began = result.seconds, time.perf_counter()
         tried = try_sides(problem, result, body, model, recipe, solver)
         if tried is not None:
@@ -82,7 +80,7 @@ def try_sides(
     problem: FitProblem,
     result: FitResult,
     body: Body,
-    model: FlowPrior,
+    model: PriorModel,
     recipe: Recipe,
     solver: str | None = None,
 ) -> Tried | None:
@@ -116,7 +114,7 @@ def try_sides(
 
 @torch.no_grad()
 def _cost(
-    problem: FitProblem, result: FitResult, body: Body, model: FlowPrior, data: Reprojection
+    problem: FitProblem, result: FitResult, body: Body, model: PriorModel, data: Reprojection
 ) -> Tensor:
     """What fits (B,) cost, whatever the posterior was told: nats, NaN of invalid people.
 
@@ -148,7 +146,7 @@ def _fitted(
         return first
     again = problem.rows(rows)
     trusted = torch.where(doubted[rows], 0, again.confidence)
-    told = tell(rows_of(model, rows), replace(again, confidence=trusted), body)
+    told = tell(model.rows(rows), replace(again, confidence=trusted), body)
     second = fit_people(again, body, told, recipe, solver=solver)
     second = replace(
         second, doubted=doubted[rows], iterations=second.iterations + first.iterations[rows]

@@ -18,8 +18,7 @@ from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
 from flowfit.models.keypoints import KeypointSchema
 from flowfit.models.rows import take
-from flowfit.priors.base import Pose, PosePrior, PriorModel, PullBack, Start, Term
-from flowfit.priors.classical.prior import RotationPrior
+from flowfit.priors.base import KEYPOINTS, Pose, PosePrior, PriorModel, PullBack, Start, Term
 from flowfit.priors.lifting.files import load_lifter
 from flowfit.priors.lifting.input import JOINTS, LIFTED, ROOT
 from flowfit.priors.lifting.lifter import NUMBERS, Lifter
@@ -47,19 +46,21 @@ def load_lifted_prior(
     if bending:
         raise InputError(f"prior {NAME}: SMPLify's recipes have terms of their own; use gmm")
     base = load("gmm", num_betas=num_betas, up=up, dtype=dtype, device=device)
-    assert isinstance(base, RotationPrior)
     return LiftedPrior(base, load_lifter(dtype=dtype, device=device)[0])
 
 
-class LiftedPrior:
+class LiftedPrior(PriorModel):
     """The model: told what was seen, it lifts it.
 
     Args:
         base: the classical prior beside it. lifter: in its number type.
     """
 
-    def __init__(self, base: RotationPrior, lifter: Lifter) -> None:
-        self.base, self.lifter, self.name, self.looks = base, lifter, NAME, True
+    name = NAME
+    sees = frozenset({KEYPOINTS})
+
+    def __init__(self, base: PriorModel, lifter: Lifter) -> None:
+        self.base, self.lifter = base, lifter
 
     @torch.no_grad()
     def given(
@@ -72,7 +73,8 @@ class LiftedPrior:
     ) -> LiftedGiven:
         """The prior of B people whose keypoints (B, K, 2) pixels were seen."""
         problem = FitProblem.build(schema, keypoints, confidence, camera)
-        pose, transl = lifted_start(problem, body, self.base, self.lifter)
+        base = self.base.given(schema, keypoints, confidence, camera, body)
+        pose, transl = lifted_start(problem, body, base, self.lifter)
         context = lifter_context(problem, self.lifter)
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(_SAMPLES, NUMBERS, generator=generator, dtype=torch.float64).to(context)
@@ -82,8 +84,8 @@ class LiftedPrior:
         covariance = off.mT @ off / _SAMPLES
         covariance = covariance + _LEAST_SD**2 * torch.eye(NUMBERS).to(context)
         factor = torch.linalg.cholesky_ex(torch.linalg.inv_ex(covariance)[0])[0]
-        start = Start(self.base.encode(pose), transl)
-        return LiftedGiven(self.base, body, mode, factor.mT, start)
+        start = Start(base.encode(pose), transl)
+        return LiftedGiven(base, body, mode, factor.mT, start)
 
 
 class LiftedGiven(PosePrior):
@@ -96,7 +98,7 @@ class LiftedGiven(PosePrior):
     """
 
     def __init__(
-        self, base: RotationPrior, body: Body, mode: Tensor, whitening: Tensor, start: Start
+        self, base: PosePrior, body: Body, mode: Tensor, whitening: Tensor, start: Start
     ) -> None:
         self.base, self.body, self.mode, self.whitening = base, body, mode, whitening
         self._start = start

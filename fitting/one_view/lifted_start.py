@@ -16,8 +16,7 @@ from flowfit.models.alignment import rigid_alignment
 from flowfit.models.body import Body
 from flowfit.models.body_jacobian import keypoints_with_jacobian
 from flowfit.models.cameras import Camera
-from flowfit.priors.base import Pose
-from flowfit.priors.classical.prior import RotationPrior
+from flowfit.priors.base import Pose, PosePrior
 from flowfit.priors.lifting.input import JOINTS, ROOT, to_joints
 from flowfit.priors.lifting.lifter import Lifter
 
@@ -30,7 +29,7 @@ _MOST_DAMPING = 1e6
 
 @torch.no_grad()
 def lifted_start(
-    problem: FitProblem, body: Body, prior: RotationPrior, lifter: Lifter
+    problem: FitProblem, body: Body, prior: PosePrior, lifter: Lifter
 ) -> tuple[Pose, Tensor]:
     """Bodies and translations (B, 3) to begin at; each person's are the same in any company.
 
@@ -52,7 +51,7 @@ def lifter_context(problem: FitProblem, lifter: Lifter) -> Tensor:
     return lifter.condition(*told, camera)
 
 
-def body_of(joints: Tensor, body: Body, prior: RotationPrior) -> Pose:
+def body_of(joints: Tensor, body: Body, prior: PosePrior) -> Pose:
     """Bodies in skeletons (B, 17, 3), metres in the camera's frame, wherever their root is."""
     joints = joints - joints[:, JOINTS.index(ROOT)][:, None]
     pose = _nearest_mode(joints, body, prior)
@@ -73,7 +72,7 @@ def body_of(joints: Tensor, body: Body, prior: RotationPrior) -> Pose:
     return prior.decode(latent)
 
 
-def _nearest_mode(joints: Tensor, body: Body, prior: RotationPrior) -> Pose:
+def _nearest_mode(joints: Tensor, body: Body, prior: PosePrior) -> Pose:
     """Of the prior's likeliest poses the one nearest to each skeleton, turned like its torso."""
     modes = Pose(*(p.to(joints) for p in prior.modes()))
     points = body.keypoints(modes.betas, modes.rotations, JOINTS)
@@ -92,7 +91,7 @@ def _nearest_mode(joints: Tensor, body: Body, prior: RotationPrior) -> Pose:
 
 
 def _model(
-    latent: Tensor, joints: Tensor, body: Body, prior: RotationPrior
+    latent: Tensor, joints: Tensor, body: Body, prior: PosePrior
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Energy (B,), gradient (B, T) and Gauss-Newton matrix (B, T, T) by the prior's step."""
     pose = prior.decode(latent)

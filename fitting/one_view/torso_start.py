@@ -21,7 +21,6 @@ from flowfit.models.cameras import MIN_DEPTH
 from flowfit.models.keypoints import KeypointSchema
 from flowfit.models.rotations import axis_angle_to_matrix
 from flowfit.priors.base import Pose, PosePrior
-from flowfit.priors.classical.prior import RotationPrior
 
 _SIDES = (("LShoulder", "LHip"), ("RShoulder", "RHip"))
 _ACROSS = (("LShoulder", "RShoulder"), ("LHip", "RHip"))
@@ -39,7 +38,7 @@ def torso_start(problem: FitProblem, body: Body, prior: PosePrior) -> State:
     Args:
         problem: of B people. body: to place. prior: makes the latents.
     """
-    mean = prior.mean() if isinstance(prior, RotationPrior) else prior.modes()
+    mean = prior.mean()
     people = len(problem)
     betas = mean.betas[:1].to(problem.keypoints).expand(people, -1)
     rotations = mean.rotations[:1].to(problem.keypoints).expand(people, -1, -1, -1).clone()

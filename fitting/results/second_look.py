@@ -19,9 +19,8 @@ from flowfit.models.body import Body
 from flowfit.models.kinematics import joint_index
 from flowfit.models.metrics import JOINTS, TURNED, orientation_error, pa_mpjpe
 from flowfit.models.rows import cat, take
-from flowfit.priors.base import Pose, PriorModel
+from flowfit.priors.base import Pose, PosePrior, PriorModel
 from flowfit.priors.keypoints.draws import AT_ONCE, latent_noise
-from flowfit.priors.keypoints.prior import FlowGiven, FlowPrior
 
 _PELVIS = joint_index("pelvis")
 # name -> the sign that its coefficient has to have
@@ -82,7 +81,7 @@ def second_look(
     Returns:
         None for a prior that was told nothing or has no draws.
     """
-    if not isinstance(model, FlowPrior) or not model.looks:
+    if not model.by_keypoints_alone:
         return None
     parts = []
     for first in range(0, len(problem), _PEOPLE_AT_ONCE):
@@ -97,7 +96,7 @@ def _look(
     problem: FitProblem,
     doubted: Tensor,
     body: Body,
-    model: FlowPrior,
+    model: PriorModel,
     fitted: Pose,
     joints3d: Tensor,
 ) -> Tensor:
@@ -133,14 +132,15 @@ def _log_metres(distance: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def against_draws(given: FlowGiven, body: Body, fitted: Pose, joints3d: Tensor, count: int) -> Away:
+def against_draws(given: PosePrior, body: Body, fitted: Pose, joints3d: Tensor, count: int) -> Away:
     """The first of `count` draws is the mode, which is left out; they are the same in every run.
 
     Args:
         given: the posterior of B people. fitted, joints3d: as in `second_look`.
     """
     people = len(joints3d)
-    noise = latent_noise(count, given.flow.features, 0, given.context)[1:]
+    assert given.flow is not None
+    noise = latent_noise(count, given.flow.features, 0, joints3d)[1:]
     parts = []
     at_once = max(1, AT_ONCE // len(noise))
     for first in range(0, people, at_once):

@@ -19,8 +19,7 @@ from flowfit.fitting.energy.recipes import RECIPES, Reprojection
 from flowfit.fitting.energy.reprojection import ReprojectionTerm
 from flowfit.fitting.results.sides import AS_SEEN, SIDES, put_back
 from flowfit.models.body import Body
-from flowfit.priors.base import Pose
-from flowfit.priors.keypoints.prior import FlowGiven, FlowPrior
+from flowfit.priors.base import Pose, PosePrior, PriorModel
 
 AS_FITTED = "as fitted"
 TELLINGS = (AS_FITTED, *SIDES)
@@ -37,13 +36,13 @@ class Told(NamedTuple):
         belief: (T, B), how far to believe each; a person's add up to 1.
     """
 
-    given: FlowGiven
+    given: PosePrior
     person: Tensor
     belief: Tensor
 
 
 @torch.no_grad()
-def tell_all(problem: FitProblem, doubted: Tensor, body: Body, model: FlowPrior) -> Told:
+def tell_all(problem: FitProblem, doubted: Tensor, body: Body, model: PriorModel) -> Told:
     """Tell the posterior everything in `TELLINGS`.
 
     Args:

@@ -28,7 +28,6 @@ from flowfit.models.body import Body
 from flowfit.models.errors import InputError
 from flowfit.models.rig import Rig
 from flowfit.priors.base import Pose, PriorModel
-from flowfit.priors.keypoints.prior import FlowPrior
 
 MOST_FRAMES = 64  # more say little that is new
 _LEAST_SEEN = 6  # keypoints of a person that place a view
@@ -95,7 +94,6 @@ def estimate_rig(
     some = some.without(result.doubted.any(-1))
     seen = (some.confidence > 0).sum(-1) >= _LEAST_SEEN
     first, reference = align_views(result.rig.to_cameras(result.joints3d_world), seen)
-    assert isinstance(prior, FlowPrior)
     objective = tell_views(some, body, prior, recipe, UNKNOWN).objective
     bodies, covariance = refine_together(objective, _in_world(result, first), reference)
     rig = Rig(*(t[0] for t in bodies.rig))

@@ -25,8 +25,7 @@ from flowfit.models.body import Body
 from flowfit.models.errors import InputError
 from flowfit.models.kinematics import joint_index
 from flowfit.models.rig import Rig
-from flowfit.priors.base import PriorModel
-from flowfit.priors.keypoints.prior import FlowPrior
+from flowfit.priors.base import PICTURE, PriorModel
 
 FRAMES_AT_ONCE = 32
 
@@ -62,11 +61,7 @@ def fit_views(
             given; a rig whose unit is not the metre.
     """
     began = time.perf_counter()
-    if not isinstance(prior, FlowPrior) or not prior.looks:
-        raise InputError(
-            f"prior {prior.name!r} does not look at keypoints; several views need a posterior "
-            "that does, such as keypoint-flow"
-        )
+    check_prior(prior)
     if refine_cameras and problem.rig is None:
         raise InputError("there are no cameras to refine: the scene has no calibration")
     if problem.rig is not None:
@@ -83,10 +78,20 @@ def fit_views(
     return replace(ViewsResult.cat(parts), seconds=time.perf_counter() - began)
 
 
+def check_prior(prior: PriorModel) -> None:
+    """InputError where several views cannot use it."""
+    if not prior.by_keypoints_alone:
+        why = "looks at one picture" if PICTURE in prior.sees else "does not look at keypoints"
+        raise InputError(
+            f"prior {prior.name!r} {why}; several views need a posterior that is told keypoints "
+            "alone, such as keypoint-flow"
+        )
+
+
 def _fit_chunk(
     problem: MultiviewProblem,
     body: Body,
-    prior: FlowPrior,
+    prior: PriorModel,
     recipe: ViewsRecipe,
     mode: str,
     options: Options | None,
@@ -116,7 +121,7 @@ def _fit_chunk(
 def _fit_told(
     problem: MultiviewProblem,
     body: Body,
-    prior: FlowPrior,
+    prior: PriorModel,
     recipe: ViewsRecipe,
     mode: str,
     options: Options | None,

@@ -14,8 +14,8 @@ from flowfit.fitting.several_views.problem import MultiviewProblem
 from flowfit.fitting.several_views.recipe import ViewsRecipe
 from flowfit.fitting.several_views.starts import Modes, modes_of
 from flowfit.models.body import Body
+from flowfit.priors.base import PriorModel
 from flowfit.priors.keypoints.body_latent import BodyLatent
-from flowfit.priors.keypoints.prior import FlowPrior
 
 
 class Told(NamedTuple):
@@ -32,7 +32,7 @@ class Told(NamedTuple):
 def tell_views(
     problem: MultiviewProblem,
     body: Body,
-    prior: FlowPrior,
+    prior: PriorModel,
     recipe: ViewsRecipe,
     mode: str,
 ) -> Told:

@@ -31,7 +31,7 @@ def doctor() -> str:
 
     from flowfit.fitting.drawing.render import available_engine
     from flowfit.models.body_files import available_bodies
-    from flowfit.priors.load import BUILT_IN
+    from flowfit.priors.registry import BUILT_IN
 
     engine, reason = available_engine()
     lines = [
@@ -52,9 +52,7 @@ def doctor() -> str:
         lines.append(
             ("", "the real SMPL: register at smpl.is.tue.mpg.de, then --body FILE or FLOWFIT_BODY")
         )
-    for name, what in BUILT_IN.items():
-        lines.append(("prior", f"{name}: {what}"))
-    lines.append(("prior", "lifting: the mixture beside the lifted skeleton, for fit --recipe gmm"))
+    lines += [("prior", f"{prior.name}: {prior.what}") for prior in BUILT_IN.values()]
     lines.append(("", "SMPLify's own mixture: --prior path/to/gmm_08.pkl"))
     lines.append(("", "ProHMR's released posterior: --prior path/to/checkpoint.pt"))
     return "\n".join(f"{label:<8} {text}" for label, text in lines)

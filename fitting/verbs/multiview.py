@@ -17,7 +17,7 @@ from flowfit.fitting.scenes.outputs import FittedPerson, Outputs, finished, writ
 from flowfit.fitting.scenes.people import ScenePeople, find_people, lonely_views, problem_of
 from flowfit.fitting.scenes.results import doubts, suspicious_cameras, view_arrays, view_report
 from flowfit.fitting.scenes.scene import Scene, read_scene
-from flowfit.fitting.several_views.fit_views import FRAMES_AT_ONCE, fit_views
+from flowfit.fitting.several_views.fit_views import FRAMES_AT_ONCE, check_prior, fit_views
 from flowfit.fitting.several_views.result import ViewsResult
 from flowfit.fitting.several_views.triangulate import check_metres, triangulate
 from flowfit.fitting.writing import files as results
@@ -26,7 +26,6 @@ from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.errors import InputError
 from flowfit.priors.base import PriorModel
-from flowfit.priors.image.shown import PicturePrior
 from flowfit.priors.load import load as load_prior
 
 DEFAULT_PRIOR = "keypoint-flow"
@@ -145,8 +144,7 @@ def multiview(
         kept = [frame for frame in read.frames if finished(target, frame, settings)]
     model = model.to(dtype=dtype, device=device)
     chosen = load_prior(prior, num_betas=model.num_betas, dtype=dtype, device=device)
-    if isinstance(chosen, PicturePrior):
-        raise InputError(f"prior {prior}: looks at one picture; several views need keypoint-flow")
+    check_prior(chosen)
     warnings = [*read.notes, *lonely_views(everyone, read.views)]
     files: list[Path] = []
     fits: list[ViewsResult] = []

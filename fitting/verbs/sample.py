@@ -23,9 +23,9 @@ from flowfit.fitting.writing.people import sample_arrays
 from flowfit.models.body import Body
 from flowfit.models.body_files import find_body
 from flowfit.models.errors import InputError
+from flowfit.priors.base import Posterior
 from flowfit.priors.keypoints.draws import Draws, draw, random_latents
-from flowfit.priors.keypoints.prior import FlowGiven
-from flowfit.priors.load import load as load_prior
+from flowfit.priors.load import load_with_draws
 
 DEFAULT_PRIOR = "keypoint-flow"
 DEFAULT_COUNT, DEFAULT_MODES = 4096, 5
@@ -116,21 +116,17 @@ def sample(
     if draw_pictures and out is not None:
         seen.check_drawable()
     model = find_body(body, gender=gender).to(dtype=dtype, device=device)
-    looking = load_prior(
+    looking = load_with_draws(
         prior or DEFAULT_PRIOR, num_betas=model.num_betas, dtype=dtype, device=device
     )
     report = seen.report(prior=looking.name, body=model.name, samples=count, seed=seed)
     people: list[PersonSamples] = []
     given = None
     if len(seen.detections):
-        given = tell(seen.show_to(looking), seen.problem(dtype, device), model)
-    if given is not None and (not isinstance(given, FlowGiven) or given.start() is None):
-        raise InputError(
-            f"prior {looking.name}: only a posterior that looks at the keypoints can be sampled; "
-            f"give {DEFAULT_PRIOR}, or a file that flowfit train wrote"
-        )
+        told = tell(seen.show_to(looking), seen.problem(dtype, device), model)
+        given = told.as_posterior()
     for row in _bar(range(len(seen.detections)), progress):
-        assert isinstance(given, FlowGiven)
+        assert given is not None
         person_id = seen.detections.person_ids[row]
         place = seen.detections.indices[row]
         people.append(_one(given, row, place, model, count, modes, seed))
@@ -147,7 +143,7 @@ def sample(
             shown = _picture(seen, row, one, model, renderer)
             overlay.write_png(folder.file(f"{name}_samples.png"), shown)
             if interpolate:
-                assert isinstance(given, FlowGiven)
+                assert given is not None
                 strip = interpolation_picture(
                     along_directions(given, row, model, seed),
                     model.faces.cpu().numpy(),
@@ -172,7 +168,7 @@ def check_counts(count: int, modes: int) -> None:
 
 
 def _one(
-    given: FlowGiven, row: int, person: int, body: Body, count: int, modes: int, seed: int
+    given: Posterior, row: int, person: int, body: Body, count: int, modes: int, seed: int
 ) -> PersonSamples:
     began = time.perf_counter()
     latents = random_latents(count, given, row, seed)
@@ -212,7 +208,7 @@ def bodies(draws: Draws, modes: Modes, body: Body) -> np.ndarray:
     return body.vertices(*some).detach().cpu().double().numpy()
 
 
-def along_directions(given: FlowGiven, row: int, body: Body, seed: int) -> np.ndarray:
+def along_directions(given: Posterior, row: int, body: Body, seed: int) -> np.ndarray:
     """Vertices (2, T, V, 3) of bodies along two random directions of a person's latent.
 
     A direction is a unit vector times root D, the length that a draw has.

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from dataclasses import asdict, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from flowfit.priors.data.datasets.registry import Mixture, mix
 from flowfit.priors.data.drawn.picture_sets import PictureMaker, make_picture_set
 from flowfit.priors.data.people.mocap import Mocap, Paths, read_mocap
 from flowfit.priors.image.files import Begun
+from flowfit.priors.load import posterior_file
 from flowfit.priors.training.image import FusedForm, ImageLearner
 from flowfit.priors.training.image_config import (
     CONFIGS,
@@ -31,7 +31,6 @@ from flowfit.priors.training.image_config import (
 from flowfit.priors.training.loop import Trainer
 from flowfit.priors.training.prohmr import ProHMRForm
 
-BASE = "keypoint_flow.safetensors"  # the built-in keypoint posterior
 _SYNTHETIC = "synthetic pictures: people drawn in front of noise and shapes; no photograph"
 _SAVE_EVERY = 100  # steps, slower than those on keypoints
 _COARSE = {"open": "open-low"}  # drawn in its place: enough for small pictures
@@ -95,7 +94,7 @@ def train_image(
     if settings.kind == "prohmr":
         form = ProHMRForm(settings, whose, device=device, mixed=mixed, start=first)
     else:
-        stands_on = _built_in_base() if base is None else Path(base)
+        stands_on = posterior_file("keypoint-flow" if base is None else str(base))
         form = FusedForm(settings, whose, stands_on, device=device, mixed=mixed, start=first)
     if mocap is not None:
         recordings = read_mocap(mocap)
@@ -138,10 +137,6 @@ def _config_file(config: str) -> Path:
             f"no configuration {config!r}: choose {', '.join(CONFIGS)}, or a JSON file"
         )
     return Path(config)
-
-
-def _built_in_base() -> Path:
-    return Path(str(resources.files("flowfit.priors") / "weights" / BASE))
 
 
 def _made_up(

@@ -1,6 +1,6 @@
-"""The max-mixture of Gaussians of SMPLify (Bogo et al., ECCV 2016), and the true mixture.
+"""Densities of body poses: one Gaussian, the max-mixture of SMPLify, the true mixture.
 
-Max-mixture: the energy is that of the best component alone, min over k of
+Max-mixture (Bogo et al., ECCV 2016): the energy is that of the best component alone, min over k of
 0.5 d_k' P_k d_k - log w'_k with w'_k = w_k / sqrt(det S_k) up to a common factor. The true
 mixture, -log sum_k w'_k exp(-0.5 d_k' P_k d_k), is `log_density`; the two are not the same.
 `MaxMixturePose` costs the one, `TrueMixturePose` the other.
@@ -14,6 +14,44 @@ import torch
 from torch import Tensor
 
 from flowfit.priors.classical.prior import POSE_SIZE, UP_SIZE, Linear
+
+
+class GaussianPose:
+    """Energy 0.5 d' P d with d = body_pose - mean and P the inverse covariance.
+
+    Args:
+        mean: (69,) radians, or (72,) with the direction of up in the root's axes.
+        covariance: of the same, positive definite.
+    """
+
+    name = "pose"
+
+    def __init__(self, mean: Tensor, covariance: Tensor) -> None:
+        self.mean = mean
+        self.uses_up = len(mean) == POSE_SIZE + UP_SIZE
+        self.covariance = covariance
+        # whitening W with W' W = inverse covariance, in float64 however it is used
+        lower = torch.linalg.cholesky(covariance.double())
+        eye = torch.eye(len(mean), dtype=torch.float64, device=mean.device)
+        self._whiten = torch.linalg.solve_triangular(lower, eye, upper=False).to(mean.dtype)
+
+    def linearize(self, body_pose: Tensor) -> Linear:
+        """Whitened distance from the mean and its constant Jacobian, both of the mean's size."""
+        return Linear((body_pose - self.mean) @ self._whiten.T, self._whiten)
+
+    def modes(self) -> Tensor:
+        """The mean (1, 69)."""
+        return self.mean[None, :POSE_SIZE]
+
+    def mean_pose(self) -> Tensor:
+        """The mean (69,)."""
+        return self.mean[:POSE_SIZE]
+
+    def to(self, *, dtype: torch.dtype, device: torch.device | str) -> GaussianPose:
+        """The same in another number type or on another device."""
+        return GaussianPose(
+            self.mean.to(dtype=dtype, device=device), self.covariance.to(dtype=dtype, device=device)
+        )
 
 
 class MaxMixturePose:

@@ -26,7 +26,7 @@ from flowfit.models.rotations import (
     retract,
     skew,
 )
-from flowfit.priors.base import Pose, PosePrior, PullBack, Start, Term
+from flowfit.priors.base import Pose, PosePrior, PriorModel, PullBack, Start, Term
 
 POSE_SIZE = NUM_BODY_JOINTS * 3  # axis-angle numbers of the body joints
 UP_SIZE = 3  # the direction of up in the root's axes
@@ -68,7 +68,7 @@ class PoseTerm(Protocol):
         ...
 
 
-class RotationPrior(PosePrior):
+class RotationPrior(PriorModel, PosePrior):
     """Pose terms on the axis-angle vectors, and N(0, 1) betas.
 
     Args:
@@ -89,7 +89,7 @@ class RotationPrior(PosePrior):
         up: Tensor | None = None,
     ) -> None:
         self.name = name
-        self.looks, self.costly = False, False
+        self.costly = False
         self.pose_terms = tuple(pose_terms)
         self.num_betas = num_betas
         self.up = up

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from flowfit.models.files import write_whole
 from flowfit.models.keypoints import SCHEMAS
 from flowfit.priors.image.posterior import ImagePosterior
 from flowfit.priors.keypoints.files import file_hash, load_posterior, read_format
+from flowfit.priors.weights_file import weights_file
 
 FORMAT = "flowfit-image-posterior"
 FORMAT_VERSION = 2  # 1 read no features at the keypoints
@@ -176,7 +176,7 @@ def _check_weights(path: Path, state: dict[str, Tensor], wanted: dict[str, Tenso
 
 
 def _find_base(path: Path, told: Mapping[str, str]) -> Path:
-    built_in = Path(str(resources.files("flowfit.priors") / "weights" / told["file"]))
+    built_in = weights_file(told["file"])
     there = [p for p in (path.with_name(told["file"]), built_in) if p.is_file()]
     for base in there:
         if file_hash(base) == told["sha256"]:

@@ -19,7 +19,7 @@ from flowfit.models.body import Body
 from flowfit.models.cameras import Camera
 from flowfit.models.keypoints import BODY25, KeypointSchema
 from flowfit.models.kinematics import joint_index
-from flowfit.priors.data.pictures.crop_camera import turn_to_crop
+from flowfit.priors.data.pictures.crops import turn_to_crop
 from flowfit.priors.image.encoder import Glance, ImageEncoder
 from flowfit.priors.image.fusion import Fusion, Joined, turns_to_camera
 from flowfit.priors.image.mending import Mender

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from flowfit.models.body import Body
 from flowfit.models.cameras import Camera
-from flowfit.models.keypoints import KeypointSchema
-from flowfit.priors.base import Start
+from flowfit.models.keypoints import SCHEMAS, KeypointSchema
+from flowfit.priors.base import KEYPOINTS, PICTURE, Start, Wanted
+from flowfit.priors.image.files import load_image_posterior
 from flowfit.priors.image.posterior import ImagePosterior, Seen
 from flowfit.priors.image.shown import PicturePrior
-from flowfit.priors.keypoints.draw_calibration import DrawCalibration
+from flowfit.priors.keypoints.draw_calibration import DrawCalibration, calibration_of
 from flowfit.priors.keypoints.prior import FlowGiven, to_schema, usual_derivatives
 from flowfit.priors.networks.bound_flow import BoundFlow
 from flowfit.priors.networks.encoders import Boxes
@@ -24,9 +27,10 @@ class ImagePrior(PicturePrior):
 
     Args:
         name: what results call it. posterior: in evaluation mode. schema: of its keypoints.
-        told: it is told the keypoints, too; else they only say where to cut the picture and where
-            the fit is to lead. calibration: of its draws; None draws as trained.
+        calibration: of its draws; None draws as trained.
     """
+
+    has_draws = True
 
     def __init__(
         self,
@@ -34,12 +38,18 @@ class ImagePrior(PicturePrior):
         posterior: ImagePosterior,
         schema: KeypointSchema,
         *,
-        told: bool = True,
         calibration: DrawCalibration | None = None,
     ) -> None:
-        self.name, self.posterior, self.schema, self.told = name, posterior, schema, told
+        self.sees = frozenset({PICTURE, KEYPOINTS})
+        self.name, self.posterior, self.schema = name, posterior, schema
         self.image_size = posterior.image_size
         self.calibration = calibration or DrawCalibration()
+
+    def without_keypoints(self) -> ImagePrior:
+        """The same, but keypoints only say where to cut the picture and where a fit is to lead."""
+        changed = copy.copy(self)
+        changed.sees = frozenset({PICTURE})
+        return changed
 
     @cached_property
     def usual(self) -> Tensor:
@@ -86,10 +96,22 @@ class ImagePrior(PicturePrior):
         """What the posterior is shown of people with keypoints (B, K, 2), (B, K)."""
         crops = self.look(keypoints, confidence)
         points, trust = to_schema(schema, self.schema, keypoints, confidence)
-        if not self.told:
+        if KEYPOINTS not in self.sees:
             trust = torch.zeros_like(trust)
         points = torch.where((trust > 0)[..., None], points, 0)
         people = torch.arange(len(points), device=points.device)
         focal, center = (t.expand(len(points), 2) for t in (camera.focal, camera.center))
         each = Camera(focal, center).rows(people)
         return Seen(crops.images, crops.has_image, points, trust, each, crops.box)
+
+
+def load_image_prior(name: str, path: Path, wanted: Wanted) -> ImagePrior:
+    """An image posterior's checkpoint as a prior.
+
+    Raises:
+        InputError: it is no such file, or a mixture is wanted.
+    """
+    wanted.check_no_mixture(name)
+    posterior, about = load_image_posterior(path, dtype=wanted.dtype, device=wanted.device)
+    calibration = calibration_of(about, str(path.with_suffix(".json")))
+    return ImagePrior(name, posterior, SCHEMAS[about["schema"]], calibration=calibration)

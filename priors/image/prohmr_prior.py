@@ -9,6 +9,8 @@ translation is the one of its full-frame fitting.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -22,9 +24,9 @@ from flowfit.models.rotations import (
     rotation_6d_jacobian,
     rotation_6d_to_matrix,
 )
-from flowfit.priors.base import Pose, PosePrior, PullBack, Start, Term
-from flowfit.priors.data.pictures.crop_camera import ray, turn_to_crop
-from flowfit.priors.image.prohmr import BETAS, Opened, ProHMRHead
+from flowfit.priors.base import Pose, PosePrior, PullBack, Start, Term, Wanted
+from flowfit.priors.data.pictures.crops import ray, turn_to_crop
+from flowfit.priors.image.prohmr import BETAS, Opened, ProHMRHead, read_prohmr
 from flowfit.priors.image.shown import PicturePrior
 from flowfit.priors.networks.bound_flow import BoundFlow
 from flowfit.priors.networks.encoders import Boxes
@@ -81,6 +83,18 @@ class ProHMRPrior(PicturePrior):
         return ProHMRGiven(self.name, self.flow, context, flow, turn, Start(latent, place))
 
 
+def load_prohmr_prior(name: str, path: Path, wanted: Wanted) -> ProHMRPrior:
+    """A released checkpoint as a prior.
+
+    Raises:
+        InputError: it is no such file, lacks a part, or a mixture is wanted.
+    """
+    wanted.check_no_mixture(name)
+    opened = read_prohmr(path, dtype=wanted.dtype)
+    opened.posterior.to(wanted.device)
+    return ProHMRPrior(name, opened)
+
+
 def normalised(images: Tensor) -> Tensor:
     """Images (B, 3, N, N), 0 to 1, as the network was trained on them."""
     mean, sd = images.new_tensor(_MEAN), images.new_tensor(_SD)
@@ -108,6 +122,7 @@ class ProHMRGiven(PosePrior):
     """
 
     costly = True
+    flow: BoundFlow
 
     def __init__(
         self,

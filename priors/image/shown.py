@@ -7,45 +7,19 @@ them, like any other (`PriorModel.given`).
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flowfit.models.body import Body
-from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
-from flowfit.models.keypoints import KeypointSchema
-from flowfit.priors.base import PosePrior, PriorModel
+from flowfit.priors.base import PICTURE, Crops, PriorModel, Shown
 from flowfit.priors.data.pictures.crops import crop_box, cut
 from flowfit.priors.networks.encoders import Boxes
 
 Self = TypeVar("Self", bound="PicturePrior")
-
-
-class Crops(NamedTuple):
-    """Images (B, 3, N, N), 0 to 1, RGB; which of them show something (B,); where they were cut."""
-
-    images: Tensor
-    has_image: Tensor
-    box: Boxes
-
-
-class Shown(Protocol):
-    """Pictures of B people."""
-
-    def __len__(self) -> int: ...
-
-    def rows(self, index: Sequence[int]) -> Shown:
-        """Those of some of the people."""
-        ...
-
-    def crops(self, keypoints: Tensor, confidence: Tensor, size: int) -> Crops:
-        """Crops of `size` pixels of people with keypoints (B, K, 2), (B, K)."""
-        ...
 
 
 class WholePictures:
@@ -102,16 +76,14 @@ class ReadyCrops:
         return Crops(self.images.to(keypoints), there, Boxes(center, side))
 
 
-class PicturePrior(ABC):
+class PicturePrior(PriorModel):
     """A prior that looks at pictures.
 
     Attributes:
-        name: what results call it. looks: always. image_size: N of the crops, pixels.
         shown: what it was shown, or None.
     """
 
-    name: str
-    looks = True
+    sees: frozenset[str] = frozenset({PICTURE})
     image_size: int
     shown: Shown | None = None
 
@@ -137,17 +109,6 @@ class PicturePrior(ABC):
             raise ValueError(f"{len(self.shown)} pictures for {len(keypoints)} people")
         return self.shown.crops(keypoints, confidence, self.image_size)
 
-    @abstractmethod
-    def given(
-        self,
-        schema: KeypointSchema,
-        keypoints: Tensor,
-        confidence: Tensor,
-        camera: Camera,
-        body: Body,
-    ) -> PosePrior:
-        """As `PriorModel.given`."""
-
 
 def show(prior: PriorModel, pictures: Sequence[np.ndarray] | None) -> PriorModel:
     """The prior, shown one picture a person if it looks at pictures.
@@ -155,7 +116,7 @@ def show(prior: PriorModel, pictures: Sequence[np.ndarray] | None) -> PriorModel
     Raises:
         InputError: it does, and there is none.
     """
-    if not isinstance(prior, PicturePrior):
+    if prior.image_size is None:
         return prior
     if pictures is None:
         raise InputError(
@@ -163,8 +124,3 @@ def show(prior: PriorModel, pictures: Sequence[np.ndarray] | None) -> PriorModel
             "without one, use keypoint-flow"
         )
     return prior.show(WholePictures(pictures))
-
-
-def rows_of(prior: PriorModel, index: Tensor) -> PriorModel:
-    """The prior of some of the people: one that was shown their pictures must follow."""
-    return prior.rows(index) if isinstance(prior, PicturePrior) else prior

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from flowfit.models.kinematics import NUM_JOINTS
 from flowfit.models.rotations import matrix_to_rotation_6d, skew
-from flowfit.priors.base import Pose
+from flowfit.priors.base import Pose, PosePrior
 from flowfit.priors.keypoints.posterior import ROTATION_NUMBERS
-from flowfit.priors.keypoints.prior import FlowGiven
 from flowfit.priors.networks.bound_encode import BoundEncode
 
 
@@ -35,7 +34,7 @@ class LatentOfBody(NamedTuple):
 
 
 class BodyLatent:
-    """`FlowGiven.encode` of B people, with derivatives.
+    """`PosePrior.encode` of B people, with derivatives.
 
     Args:
         name: what results call it. encoder: of their conditions. num_betas: S.
@@ -47,8 +46,9 @@ class BodyLatent:
         self.name, self.encoder, self.num_betas = name, encoder, num_betas
 
     @classmethod
-    def of(cls, given: FlowGiven) -> BodyLatent:
-        """For the people of a posterior that has looked at them."""
+    def of(cls, given: PosePrior) -> BodyLatent:
+        """For the people of a posterior over whole bodies that has looked at them."""
+        assert given.flow is not None
         return cls(given.name, BoundEncode.of(given.flow), given.flow.features - ROTATION_NUMBERS)
 
     def usual_derivatives(self) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowfit.models.body import Body
 from flowfit.models.kinematics import joint_index
-from flowfit.priors.keypoints.prior import FlowGiven
+from flowfit.priors.base import Posterior
 
 AT_ONCE = 1024  # bodies; they fill about 30 MB
 
@@ -46,16 +46,16 @@ def latent_noise(count: int, features: int, seed: int, like: Tensor) -> Tensor:
     return torch.from_numpy(noise).to(like)
 
 
-def random_latents(count: int, given: FlowGiven, row: int, seed: int) -> Tensor:
+def random_latents(count: int, given: Posterior, row: int, seed: int) -> Tensor:
     """Latents (count, D) of a person, as long as true bodies' are; the first is 0: the mode."""
     noise = latent_noise(count, given.flow.features + 1, seed, given.context)
     one = given.rows(torch.tensor([row], device=noise.device))
-    return one.drawing().lengths(noise[:, -1])[:, None] * noise[:, :-1]
+    return one.draw_lengths(noise[:, -1])[:, None] * noise[:, :-1]
 
 
 @torch.no_grad()
 def draw(
-    given: FlowGiven,
+    given: Posterior,
     row: int,
     latents: Tensor,
     body: Body,
@@ -86,24 +86,11 @@ def draw(
         betas,
         transl,
         body.joints(betas, rotations, transl),
-        log_prob(given, row, latents),
+        one.log_prob(latents),
     )
 
 
-def _decode(one: FlowGiven, latents: Tensor) -> tuple[Tensor, Tensor]:
+def _decode(one: Posterior, latents: Tensor) -> tuple[Tensor, Tensor]:
     whose = torch.zeros(len(latents), dtype=torch.long, device=latents.device)
     pose = one.rows(whose).decode_draws(latents)
     return pose.rotations, pose.betas
-
-
-@torch.no_grad()
-def log_prob(given: FlowGiven, row: int, latents: Tensor) -> Tensor:
-    """Log density (n,) of a person's bodies, nats.
-
-    The couplings only add, so a condition's volume is the same everywhere: one latent tells it.
-    """
-    zero = torch.zeros_like(latents[:1])
-    at_mode = given.posterior.flow.decode(zero, given.context[row : row + 1]).log_prob
-    normal = at_mode - 0.5 * (latents * latents).sum(-1)
-    one = given.rows(torch.tensor([row], device=latents.device))
-    return normal + one.drawing().log_ratio(latents)

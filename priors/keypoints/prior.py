@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -12,10 +13,25 @@ from torch import Tensor
 
 from flowfit.models.body import Body
 from flowfit.models.cameras import Camera
-from flowfit.models.keypoints import KeypointSchema
+from flowfit.models.keypoints import SCHEMAS, KeypointSchema
 from flowfit.models.rotations import rotation_6d_jacobian, rotation_6d_to_matrix
-from flowfit.priors.base import Pose, PosePrior, PullBack, Start, Term
-from flowfit.priors.keypoints.draw_calibration import DrawCalibration, Drawing, clean_vectors
+from flowfit.priors.base import (
+    KEYPOINTS,
+    Pose,
+    PosePrior,
+    PriorModel,
+    PullBack,
+    Start,
+    Term,
+    Wanted,
+)
+from flowfit.priors.keypoints.draw_calibration import (
+    DrawCalibration,
+    Drawing,
+    calibration_of,
+    clean_vectors,
+)
+from flowfit.priors.keypoints.files import load_posterior
 from flowfit.priors.keypoints.posterior import (
     NUM_JOINTS,
     ROTATION_NUMBERS,
@@ -42,7 +58,7 @@ class FlowPosterior(Protocol):
         ...
 
 
-class FlowPrior:
+class FlowPrior(PriorModel):
     """A keypoint posterior, ready to be told what was seen.
 
     Args:
@@ -61,7 +77,7 @@ class FlowPrior:
     ) -> None:
         self.name, self.posterior, self.schema, self.blind = name, posterior, schema, blind
         self.calibration = calibration
-        self.looks = not blind
+        self.sees, self.has_draws = frozenset() if blind else frozenset({KEYPOINTS}), not blind
 
     @cached_property
     def usual(self) -> Tensor:
@@ -113,6 +129,19 @@ class FlowPrior:
         return given.starting(start)
 
 
+def load_flow_prior(name: str, path: Path, wanted: Wanted, *, blind: bool = False) -> FlowPrior:
+    """A keypoint posterior's checkpoint as a prior; `blind` as in `FlowPrior`.
+
+    Raises:
+        InputError: it is no such file, or a mixture is wanted.
+    """
+    wanted.check_no_mixture(name)
+    posterior, about = load_posterior(path, dtype=wanted.dtype, device=wanted.device)
+    calibration = calibration_of(about, str(path.with_suffix(".json")))
+    schema = SCHEMAS[about["schema"]]
+    return FlowPrior(name, posterior, schema, blind=blind, calibration=calibration)
+
+
 @torch.no_grad()
 def usual_derivatives(posterior: FlowPosterior, context: Tensor) -> Tensor:
     """(72 + S, D): mean derivative of the pose by the unscaled latent, over a few fixed draws.
@@ -138,6 +167,9 @@ class FlowGiven(PosePrior):
         calibration: of its draws.
     """
 
+    flow: BoundFlow
+    network: ConditionalFlow
+
     def __init__(
         self,
         name: str,
@@ -149,7 +181,7 @@ class FlowGiven(PosePrior):
         calibration: DrawCalibration = _AS_TRAINED,
     ) -> None:
         self.name, self.posterior, self.context, self.flow = name, posterior, context, flow
-        self.calibration = calibration
+        self.network, self.calibration = posterior.flow, calibration
         self._start, self._usual = start, usual
         self.step_blocks = {"latent": flow.features}
         self.costly = True
@@ -158,7 +190,7 @@ class FlowGiven(PosePrior):
         """Latents (B, D) of bodies."""
         vectors = self.posterior.vectors(pose.rotations, pose.betas)
         with torch.no_grad():
-            return self.posterior.flow.encode(vectors, self.context).latent
+            return self.network.encode(vectors, self.context).latent
 
     def decode(self, latent: Tensor) -> Pose:
         """Bodies of latents (B, D)."""
@@ -224,9 +256,37 @@ class FlowGiven(PosePrior):
         found._start = start
         return found
 
+    def as_posterior(self) -> FlowGiven:
+        """Itself."""
+        return self
+
     def drawing(self) -> Drawing:
         """How these people's bodies are drawn."""
         return self.calibration.of_widths(self.flow.widths())
+
+    def draw_lengths(self, normal: Tensor) -> Tensor:
+        """Factors (B,) that make normal latents as long as true bodies' are, of normal numbers."""
+        return self.drawing().lengths(normal)
+
+    @torch.no_grad()
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """Log density (B,) of random latents' bodies, nats.
+
+        The couplings only add, so a condition's volume is the same everywhere: one latent tells it.
+        """
+        zero = self.context.new_zeros(len(self.context), self.flow.features)
+        at_mode = self.network.decode(zero, self.context).log_prob
+        normal = at_mode - 0.5 * (latent * latent).sum(-1)
+        return normal + self.drawing().log_ratio(latent)
+
+    @torch.no_grad()
+    def log_density(self, pose: Pose, noise: Tensor) -> Tensor:
+        """Log density (B,) of bodies with noise (B, D) on the flow's vectors, nats."""
+        vectors = self.posterior.vectors(pose.rotations, pose.betas)
+        known = vectors.isfinite().all(-1)
+        noisy = torch.where(known[:, None], vectors, 0) + noise
+        density = self.network.encode(noisy, self.context).log_prob
+        return torch.where(known, density, torch.nan)
 
     def calibrated(self, calibration: DrawCalibration) -> FlowGiven:
         """The same, drawn from in another way."""

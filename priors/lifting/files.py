@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from flowfit.models.errors import InputError
 from flowfit.priors.keypoints.files import fill, read_format, write_weights
 from flowfit.priors.lifting.lifter import Lifter
+from flowfit.priors.weights_file import weights_file
 
 FORMAT = "flowfit-lifter"
 FORMAT_VERSION = 1
@@ -56,7 +56,7 @@ def load_lifter(
         InputError: a file is missing, damaged, of another kind, or has weights of other sizes.
     """
     if str(name_or_path) == BUILT_IN:
-        path = Path(str(resources.files("flowfit.priors") / "weights" / "lifting.safetensors"))
+        path = weights_file("lifting.safetensors")
     else:
         path = Path(name_or_path).expanduser()
     if not path.is_file():

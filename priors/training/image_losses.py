@@ -21,7 +21,7 @@ from flowfit.priors.data.datasets.people import SCHEMA
 from flowfit.priors.data.people.disguise import disguise
 from flowfit.priors.data.people.synthetic import People
 from flowfit.priors.data.pictures.batches import Batch
-from flowfit.priors.data.pictures.crop_camera import turn_to_crop
+from flowfit.priors.data.pictures.crops import turn_to_crop
 from flowfit.priors.image.encoder import Glance
 from flowfit.priors.image.fusion import turns_to_camera
 from flowfit.priors.image.mending import Mended

@@ -20,7 +20,7 @@ from flowfit.models.keypoints import BODY25, KeypointSchema
 from flowfit.models.kinematics import NUM_JOINTS, joint_index
 from flowfit.models.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
 from flowfit.priors.data.pictures.batches import Batch
-from flowfit.priors.data.pictures.crop_camera import turn_to_crop
+from flowfit.priors.data.pictures.crops import turn_to_crop
 from flowfit.priors.image.prohmr import (
     ProHMRPosterior,
     build_prohmr,

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
 from flowfit.priors.networks.encoders import Boxes, keypoint_boxes
 
@@ -39,6 +41,29 @@ def to_crop(points: Tensor, box: Boxes, size: int) -> Tensor:
     """Pixels (B, K, 2) of the whole picture as pixels of the crops."""
     corner = box.center - box.side[:, None] / 2
     return (points - corner[:, None]) * (size / box.side)[:, None, None]
+
+
+def ray(box: Boxes, camera: Camera) -> Tensor:
+    """(B, 3) direction of the crop's middle, its depth 1."""
+    plane = (box.center - camera.center) / camera.focal
+    return torch.cat((plane, torch.ones_like(plane[:, :1])), -1)
+
+
+def turn_to_crop(box: Boxes, camera: Camera) -> Tensor:
+    """(B, 3, 3): from the frame of a camera that looks at the crop's middle to the picture's.
+
+    Seen by such a camera, the same person looks the same wherever the crop lies.
+    """
+    ahead = torch.nn.functional.normalize(ray(box, camera), dim=-1)
+    x, y, z = ahead.unbind(-1)
+    # the shortest rotation from (0, 0, 1)
+    share = 1 / (1 + z)
+    rows = (
+        *(1 - share * x * x, -share * x * y, x),
+        *(-share * x * y, 1 - share * y * y, y),
+        *(-x, -y, z),
+    )
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
 def cut(

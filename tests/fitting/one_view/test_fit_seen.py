@@ -9,17 +9,18 @@ from flowfit.fitting.energy.recipes import RECIPES
 from flowfit.fitting.one_view.fit_people import fit_people
 from flowfit.fitting.one_view.fit_seen import fit_seen
 from flowfit.models.keypoints import BODY25
+from flowfit.priors.base import KEYPOINTS, PriorModel
 
 WRONG = BODY25.index("RWrist")
 
 
-class Listener:
+class Listener(PriorModel):
     """The mixture, but it takes notes of what it is told."""
 
-    name, looks = "listener", True
+    name = "listener"
 
-    def __init__(self, prior, looks=True):
-        self.prior, self.looks, self.told = prior, looks, []
+    def __init__(self, prior, sees=frozenset({KEYPOINTS})):
+        self.prior, self.sees, self.told = prior, sees, []
 
     def given(self, schema, keypoints, confidence, camera, body):
         self.told.append(confidence.clone())
@@ -71,5 +72,5 @@ def test_nobody_is_asked_twice_without_need(crowd, body, listener):
     recipe = replace(RECIPE, doubt=10.0)
     assert not fit_seen(crowd.problem, body, listener, recipe).doubted.any()
     fit_seen(crowd.problem, body, listener, replace(RECIPE, doubt=None))
-    fit_seen(crowd.problem, body, Listener(listener.prior, looks=False), RECIPE)
+    fit_seen(crowd.problem, body, Listener(listener.prior, sees=frozenset()), RECIPE)
     assert len(listener.told) == 2

@@ -14,8 +14,7 @@ from flowfit.fitting.energy.recipes import RECIPES
 from flowfit.fitting.one_view.fit_seen import fit_seen, tell
 from flowfit.models.errors import InputError
 from flowfit.priors.data.pictures.crops import crop_box, cut
-from flowfit.priors.image.prior import ImagePrior
-from flowfit.priors.image.shown import PicturePrior, ReadyCrops, rows_of, show
+from flowfit.priors.image.shown import ReadyCrops, show
 from flowfit.priors.keypoints.draws import random_latents
 from flowfit.priors.load import load
 from tests.picture_posteriors import write_image_posterior
@@ -60,7 +59,7 @@ def test_picture_and_keypoints_both_count(model, pictures, make_crowd, body):
     here = tell(show(model, pictures), problem, body).context
     elsewhere = tell(show(model, pictures[::-1]), problem, body).context
     assert (here - elsewhere).abs().amax(-1).gt(1e-3).all()
-    alone = ImagePrior("alone", model.posterior, model.schema, told=False)
+    alone = model.without_keypoints()
     moved = FitProblem.build(
         problem.schema, problem.keypoints.roll(1, 0), problem.confidence, problem.camera
     )
@@ -103,7 +102,7 @@ def test_people_are_fitted_independently(model, pictures, make_crowd, body):
     together = fit_seen(problem, body, shown, RECIPES["flow"])
     for order in ([3, 1], [0]):
         rows = torch.tensor(order)
-        some = fit_seen(problem.rows(rows), body, rows_of(shown, rows), RECIPES["flow"])
+        some = fit_seen(problem.rows(rows), body, shown.rows(rows), RECIPES["flow"])
         assert torch.allclose(some.joints3d, together.joints3d[rows], atol=1e-5)
     broken = FitProblem.build(
         problem.schema,
@@ -176,7 +175,7 @@ def test_without_a_picture_it_is_a_mistake(weights, tmp_path, capsys):
 def test_classical_recipes_and_scenes_refuse_it(weights):
     with pytest.raises(InputError, match="need a mixture"):
         load(str(weights), bending=True)
-    assert isinstance(load(str(weights)), PicturePrior)
+    assert load(str(weights)).sees == {"picture", "keypoints"}
 
 
 def test_crops_of_another_size_are_refused(model, make_crowd, body):

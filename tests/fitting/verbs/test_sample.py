@@ -194,6 +194,8 @@ def test_one_bad_person_is_passed_over(tmp_path, capsys):
         (["--seed", "-1"], "seed -1"),
         (["--prior", "gmm"], "looks at the keypoints"),
         (["--prior", "pose-flow"], "looks at the keypoints"),
+        (["--prior", "lifting"], "for fit --recipe gmm; it cannot be sampled, only a posterior"),
+        (["--prior", "lifting"], ": keypoint-flow, image-small, or a file"),
         (["--prior", "nowhere.safetensors"], "nowhere"),
         (["--person", "7"], "no person 7"),
         (["--focal", "3"], "focal length"),

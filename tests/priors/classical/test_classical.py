@@ -17,14 +17,14 @@ from sklearn.mixture import GaussianMixture
 
 from flowfit.models.errors import InputError
 from flowfit.models.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from flowfit.priors import load as loading
 from flowfit.priors.base import Pose
-from flowfit.priors.classical.densities import MaxMixturePose
-from flowfit.priors.classical.gaussian import GaussianPose
+from flowfit.priors.classical.densities import GaussianPose, MaxMixturePose
+from flowfit.priors.classical.files import read_mixture
 from flowfit.priors.classical.joint_limits import ExponentialBending, HingeLimits
 from flowfit.priors.classical.prior import RotationPrior
 from flowfit.priors.data.people.mocap import read_mocap, read_sequence
-from flowfit.priors.load import load, read_mixture
+from flowfit.priors.load import load
+from flowfit.priors.registry import BUILT_IN
 from tests.references import priors_twin as twin
 
 UP = torch.nn.functional.normalize(torch.tensor([0.1, -0.9, 0.2], dtype=torch.float64), dim=0)
@@ -97,10 +97,7 @@ def test_max_mixture_equals_the_twin_up_to_a_constant(size):
 def test_built_in_energies_equal_the_twin(name, dtype):
     dtype = getattr(torch, "float" + dtype)
     prior = load(name, dtype=dtype, up=UP)
-    with loading.resources.as_file(
-        loading.resources.files("flowfit.priors") / "weights" / loading._FILES[name]
-    ) as path:
-        means, covars, weights = read_mixture(path)
+    means, covars, weights = read_mixture(BUILT_IN[name].path)
     pose = poses(3)
     latent = prior.encode(pose).to(dtype)
     got = energy(the(prior.terms(latent, jacobian=False), "pose")).double().numpy()

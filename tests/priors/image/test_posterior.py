@@ -8,7 +8,7 @@ from flowfit.models.body_files import find_body
 from flowfit.models.keypoints import BODY25, COCO17
 from flowfit.models.kinematics import joint_index
 from flowfit.models.rotations import rotation_6d_to_matrix
-from flowfit.priors.data.pictures.crop_camera import turn_to_crop
+from flowfit.priors.data.pictures.crops import turn_to_crop
 from flowfit.priors.image.encoder import ImageEncoder
 from flowfit.priors.image.fusion import turns_to_camera
 from flowfit.priors.image.posterior import ImagePosterior, crop_geometry

@@ -12,8 +12,7 @@ from flowfit.models.cameras import Camera
 from flowfit.models.errors import InputError
 from flowfit.models.kinematics import joint_index
 from flowfit.priors.base import Pose
-from flowfit.priors.data.pictures.crop_camera import turn_to_crop
-from flowfit.priors.data.pictures.crops import crop_box, cut
+from flowfit.priors.data.pictures.crops import crop_box, cut, turn_to_crop
 from flowfit.priors.image.prohmr_prior import normalised, translation
 from flowfit.priors.image.shown import show
 from flowfit.priors.load import load
